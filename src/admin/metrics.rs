@@ -19,7 +19,7 @@ use super::Deps;
 use super::accept::Format;
 use super::answer::Problem;
 use crate::metrics::{At, classic, open_files, resident};
-use crate::store::{Doing, Reclaim};
+use crate::store::{ReclaimProgress, ReclaimStep};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabel {
@@ -119,14 +119,14 @@ fn gauges(deps: &Deps) -> Registry {
         dropped,
     );
     // A store in memory has no disk space to reclaim.
-    let reclaim = deps.core.store.reclaim().unwrap_or_default();
+    let reclaim = deps.core.store.reclaim_progress().unwrap_or_default();
     reclaimed_space(reclaim, &mut registry);
     process(&mut registry);
     registry
 }
 
 /// Adds the gauges of how the store gives space back to the disk.
-fn reclaimed_space(reclaim: Reclaim, registry: &mut Registry) {
+fn reclaimed_space(reclaim: ReclaimProgress, registry: &mut Registry) {
     let reclaimable = Gauge::<i64>::default();
     reclaimable.set(i64::try_from(reclaim.reclaimable).unwrap_or(i64::MAX));
     registry.register_with_unit(
@@ -144,11 +144,11 @@ fn reclaimed_space(reclaim: Reclaim, registry: &mut Registry) {
         reclaimed,
     );
     let doing = Family::<StepLabel, Gauge>::default();
-    for step in Doing::ALL {
+    for step in ReclaimStep::ALL {
         let label = StepLabel {
             step: step.as_str(),
         };
-        let is_now = step == reclaim.doing;
+        let is_now = step == reclaim.step;
         doing.get_or_create_owned(&label).set(is_now.into());
     }
     registry.register(

@@ -43,10 +43,10 @@ pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem
     if let Some(failed) = failed {
         return Err(not_ready(failed));
     }
-    let reclaim = deps.core.store.reclaim();
+    let reclaim = deps.core.store.reclaim_progress();
     if let Some(why) = deps.core.store.shortage() {
         let reclaimable = reclaim.map(|reclaim| {
-            let (bytes, doing) = (reclaim.reclaimable, reclaim.doing.as_str());
+            let (bytes, doing) = (reclaim.reclaimable, reclaim.step.as_str());
             format!("; about {bytes} bytes of removed data can be given back to the disk ({doing})")
         });
         return Err(not_ready(why + &reclaimable.unwrap_or_default()));
@@ -63,7 +63,7 @@ pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem
     Ok(Json(json!({
         "status": "ready",
         "reclaim": {
-            "doing": reclaim.doing.as_str(),
+            "doing": reclaim.step.as_str(),
             "reclaimable": reclaim.reclaimable,
             "reclaimed": reclaim.reclaimed,
         },

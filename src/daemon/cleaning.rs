@@ -14,9 +14,9 @@ use crate::store::{KEEP_IDS, StoreAdmin};
 /// The time between two cleanings of the store, on the clock of the stack.
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Has the store remove what its retention no longer keeps, at each tick and whenever the store has too little room. Ends
-/// when the shutdown begins. A cleaning that is in progress then may go on until the shutdown is hurried, since the store
-/// is closed only after it.
+/// Has the store remove what its retention no longer keeps, at each tick and whenever the store says that a
+/// cleaning is due. Ends when the shutdown begins. A cleaning that is in progress then may go on until the shutdown is
+/// hurried, since the store is closed only after it.
 pub(super) async fn keep_clean(
     store: Arc<dyn StoreAdmin>,
     mut time: CleaningTime,
@@ -27,7 +27,7 @@ pub(super) async fn keep_clean(
         tokio::select! {
             () = shutdown.begun() => return,
             _ = ticks.tick() => {}
-            () = store.short() => {}
+            () = store.cleaning_due() => {}
         }
         let cleaned = tokio::select! {
             () = shutdown.hurried() => return,

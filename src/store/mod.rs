@@ -43,7 +43,7 @@ pub use inbox::{EncodedPage, Entry, InboxState, Page, PageLimit};
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use message::{Kind, Message};
-pub use reclaim::{Doing, Reclaim};
+pub use reclaim::{ReclaimProgress, ReclaimStep};
 pub use retention::{KEEP_IDS, Retention, keep_ids_from};
 pub use snapshot::{FileError, LoadError, SNAPSHOT_LIMIT, SaveError, Snapshot};
 pub use write::{Committed, Rejected, Write, WriteOutcome};
@@ -186,13 +186,14 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
     }
 
     /// Returns the progress of giving space back to the disk; none if removing gives it back at once.
-    fn reclaim(&self) -> Option<Reclaim> {
+    fn reclaim_progress(&self) -> Option<ReclaimProgress> {
         None
     }
 
-    /// Resolves when room becomes short. Each shortage resolves one call, whose caller should [clean](Self::clean) the
-    /// store soon.
-    async fn short(&self) {
+    /// Resolves when the caller should [clean](Self::clean) the store soon: room has become short, or a removal that was
+    /// refused can be tried again. Each occasion resolves one call. Occasions at which nobody waits are merged into one,
+    /// which resolves the next call.
+    async fn cleaning_due(&self) {
         std::future::pending().await
     }
 

@@ -1,13 +1,14 @@
 //! Reclaiming: how a store on a disk gives the space of removed records back to the disk.
 //!
-//! The types of this module are the answer of [`StoreAdmin::reclaim`](super::StoreAdmin::reclaim). The writer of the
-//! durable store fills them in; the admin API shows them in its state, in `/readyz` and in the metrics.
+//! The types of this module are the answer of
+//! [`StoreAdmin::reclaim_progress`](super::StoreAdmin::reclaim_progress). The writer of the durable store fills them in;
+//! the admin API shows them in `/readyz` and in the metrics.
 
 /// The progress of giving space back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reclaim {
+pub struct ReclaimProgress {
     /// The step that is in progress.
-    pub doing: Doing,
+    pub step: ReclaimStep,
     /// How many bytes can be given back, as last estimated. The estimate is made after each cleaning, and whenever free
     /// space becomes short.
     pub reclaimable: u64,
@@ -17,11 +18,12 @@ pub struct Reclaim {
 
 /// A step of giving space back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Doing {
+pub enum ReclaimStep {
     /// Too little can be given back to be worth the effort.
     #[default]
     Idle,
-    /// The table in memory is being written, so that its journal can be deleted.
+    /// The memtable is being flushed, or the engine is being opened anew, so that journals and the files of tables that are
+    /// no longer in use can be deleted.
     Sealing,
     /// Tables are being compacted, without the removed records.
     Compacting,
@@ -30,22 +32,22 @@ pub enum Doing {
     Waiting,
 }
 
-impl Doing {
+impl ReclaimStep {
     /// All steps, for metrics that have a value for each.
-    pub const ALL: [Doing; 4] = [
-        Doing::Idle,
-        Doing::Sealing,
-        Doing::Compacting,
-        Doing::Waiting,
+    pub const ALL: [ReclaimStep; 4] = [
+        ReclaimStep::Idle,
+        ReclaimStep::Sealing,
+        ReclaimStep::Compacting,
+        ReclaimStep::Waiting,
     ];
 
     /// Returns the name of the step in `/readyz`, in metrics and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
-            Doing::Idle => "idle",
-            Doing::Sealing => "sealing",
-            Doing::Compacting => "compacting",
-            Doing::Waiting => "waiting",
+            ReclaimStep::Idle => "idle",
+            ReclaimStep::Sealing => "sealing",
+            ReclaimStep::Compacting => "compacting",
+            ReclaimStep::Waiting => "waiting",
         }
     }
 }

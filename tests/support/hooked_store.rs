@@ -9,8 +9,8 @@ use std::fmt;
 use async_trait::async_trait;
 use imd::id::{GroupId, Uid, Version};
 use imd::store::{
-    AccountStore, Committed, Group, InboxState, Ledger, MessageStore, Page, PageLimit, Reclaim,
-    ReplaceError, SaveError, Snapshot, Store, StoreAdmin, StoreError, User, Write,
+    AccountStore, Committed, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
+    ReclaimProgress, ReplaceError, SaveError, Snapshot, Store, StoreAdmin, StoreError, User, Write,
 };
 
 /// A store that forwards every call to the store `S`, and runs the hooks `H` around those that can fail.
@@ -152,12 +152,12 @@ impl<S: Store, H: StoreHooks> StoreAdmin for HookedStore<S, H> {
         self.store.shortage()
     }
 
-    fn reclaim(&self) -> Option<Reclaim> {
-        self.store.reclaim()
+    fn reclaim_progress(&self) -> Option<ReclaimProgress> {
+        self.store.reclaim_progress()
     }
 
-    async fn short(&self) {
-        self.store.short().await;
+    async fn cleaning_due(&self) {
+        self.store.cleaning_due().await;
     }
 
     fn ledger(&self) -> Ledger {

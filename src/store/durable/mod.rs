@@ -103,7 +103,8 @@ use self::restore::Contents;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
     AccountStore, Committed, Damage, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
-    Reclaim, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User, Write,
+    ReclaimProgress, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User,
+    Write,
 };
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
@@ -153,9 +154,10 @@ struct Shared {
     recent: Mutex<Recent>,
     counts: Mutex<DeliveryCounts>,
     /// The progress of giving space back to the disk.
-    reclaim: Mutex<Reclaim>,
-    /// Notified when free space becomes short.
-    short: Notify,
+    reclaim_progress: Mutex<ReclaimProgress>,
+    /// Notified when the store should be cleaned soon: free space has become short, or a removal that was refused can be
+    /// tried again.
+    cleaning_due: Notify,
     /// Counts how often the contents were replaced.
     generation: AtomicU64,
     /// Whether the store was asked to close. The writer then refuses the rest of every batch that takes several
@@ -211,8 +213,8 @@ impl DurableStore {
             failed: watch::Sender::new(None),
             recent: Mutex::default(),
             counts: Mutex::default(),
-            reclaim: Mutex::default(),
-            short: Notify::new(),
+            reclaim_progress: Mutex::default(),
+            cleaning_due: Notify::new(),
             generation: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -552,12 +554,12 @@ impl StoreAdmin for DurableStore {
         self.shared.shortage()
     }
 
-    fn reclaim(&self) -> Option<Reclaim> {
-        Some(self.shared.reclaim())
+    fn reclaim_progress(&self) -> Option<ReclaimProgress> {
+        Some(self.shared.reclaim_progress())
     }
 
-    async fn short(&self) {
-        self.shared.short.notified().await;
+    async fn cleaning_due(&self) {
+        self.shared.cleaning_due.notified().await;
     }
 
     fn ledger(&self) -> Ledger {

@@ -99,7 +99,7 @@ impl Writer {
             (false, true) => {
                 tracing::warn!(free, floor, "the disk is full: sends are refused");
                 self.reclaim_state.is_wanted = true;
-                self.shared.short.notify_one();
+                self.shared.cleaning_due.notify_one();
             }
             (true, false) => {
                 self.reclaim_state.end_pauses();

@@ -29,7 +29,7 @@ use super::super::engine::{Engine, TableSizes, in_words};
 use super::Writer;
 use super::job::Job;
 use super::reclaim_state::Compaction;
-use crate::store::{Doing, Reclaim};
+use crate::store::{ReclaimProgress, ReclaimStep};
 
 /// While space is short, giving less than this share of the floor back is not worth the effort.
 const MIN_SHARE_OF_FLOOR: u64 = 64;
@@ -142,21 +142,21 @@ impl Writer {
         // Asking for the allowed jobs opens a poisoned engine again, if there is space for it.
         self.allowed_jobs();
         let Some((tables, journals, is_poisoned)) = self.sizes() else {
-            return self.note_reclaim(Doing::Waiting, 0);
+            return self.note_reclaim(ReclaimStep::Waiting, 0);
         };
         self.is_poisoned |= is_poisoned;
         if self.is_poisoned {
-            return self.note_reclaim(Doing::Waiting, tables.dead + tables.stale);
+            return self.note_reclaim(ReclaimStep::Waiting, tables.dead + tables.stale);
         }
         let estimate = self.estimate(tables, journals);
         let Some(reclaimable) = self.give_back_files(&estimate) else {
-            return self.note_reclaim(Doing::Waiting, estimate.reclaimable);
+            return self.note_reclaim(ReclaimStep::Waiting, estimate.reclaimable);
         };
         if tables.dead < estimate.worthwhile {
-            return self.note_reclaim(Doing::Idle, reclaimable);
+            return self.note_reclaim(ReclaimStep::Idle, reclaimable);
         }
         if self.reclaim_state.is_too_soon() || self.free() < estimate.needed {
-            return self.note_reclaim(Doing::Waiting, reclaimable);
+            return self.note_reclaim(ReclaimStep::Waiting, reclaimable);
         }
         // If opening the engine anew has given enough space, sends are taken again, and the compaction need not stop
         // the engine's.
@@ -204,7 +204,7 @@ impl Writer {
         if !is_reopened && !estimate.is_deletion_worthwhile() {
             return Some(estimate.reclaimable);
         }
-        self.note_reclaim(Doing::Sealing, estimate.reclaimable);
+        self.note_reclaim(ReclaimStep::Sealing, estimate.reclaimable);
         let before = self.on_disk();
         if !is_reopened {
             self.delete_compacted();
@@ -247,11 +247,11 @@ impl Writer {
                     is_hurried: false,
                     before,
                 });
-                self.note_reclaim(Doing::Compacting, reclaimable);
+                self.note_reclaim(ReclaimStep::Compacting, reclaimable);
             }
             Err(error) => {
                 tracing::warn!(%error, "no thread to give space back");
-                self.note_reclaim(Doing::Waiting, reclaimable);
+                self.note_reclaim(ReclaimStep::Waiting, reclaimable);
             }
         }
     }
@@ -275,7 +275,7 @@ impl Writer {
         if compaction.is_alone {
             let in_memory = self.sizes().map_or(0, |(tables, ..)| tables.in_memory);
             if self.open_anew(in_memory) && mem::take(&mut self.reclaim_state.has_refused) {
-                self.shared.short.notify_one();
+                self.shared.cleaning_due.notify_one();
             }
         } else if compacted.is_ok() {
             self.delete_compacted();
@@ -297,7 +297,7 @@ impl Writer {
     fn given_back(&self, before: u64) {
         let bytes = before.saturating_sub(self.on_disk());
         if bytes > 0 {
-            self.shared.reclaim.lock().reclaimed += bytes;
+            self.shared.reclaim_progress.lock().reclaimed += bytes;
             tracing::info!(
                 bytes,
                 "space of removed messages was given back to the disk"
@@ -378,14 +378,14 @@ impl Writer {
     }
 
     /// Notes the step that is in progress, for the status of the store. Changes are logged.
-    fn note_reclaim(&self, doing: Doing, reclaimable: u64) {
+    fn note_reclaim(&self, step: ReclaimStep, reclaimable: u64) {
         let before = {
-            let mut known = self.shared.reclaim.lock();
+            let mut known = self.shared.reclaim_progress.lock();
             known.reclaimable = reclaimable;
-            mem::replace(&mut known.doing, doing)
+            mem::replace(&mut known.step, step)
         };
-        if before != doing {
-            let doing = doing.as_str();
+        if before != step {
+            let doing = step.as_str();
             tracing::info!(doing, reclaimable, "giving space back to the disk");
         }
     }
@@ -420,7 +420,7 @@ impl Shared {
     }
 
     /// Returns the progress of giving space back.
-    pub(in crate::store::durable) fn reclaim(&self) -> Reclaim {
-        *self.reclaim.lock()
+    pub(in crate::store::durable) fn reclaim_progress(&self) -> ReclaimProgress {
+        *self.reclaim_progress.lock()
     }
 }

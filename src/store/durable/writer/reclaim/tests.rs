@@ -81,19 +81,23 @@ fn on_disk(path: &Path) -> u64 {
     disk::size_of(&engine) + disk::size_of(&engine.join("keyspaces/1/tables"))
 }
 
-/// Waits until the store is at the step `doing` and `and` holds.
-async fn until(store: &DurableStore, doing: Doing, and: impl Fn(Reclaim) -> bool) -> Reclaim {
+/// Waits until the store is at the given step and `and` holds.
+async fn until(
+    store: &DurableStore,
+    step: ReclaimStep,
+    and: impl Fn(ReclaimProgress) -> bool,
+) -> ReclaimProgress {
     tokio::time::timeout(PATIENCE, async {
         loop {
-            let reclaim = store.reclaim().unwrap();
-            if reclaim.doing == doing && and(reclaim) {
+            let reclaim = store.reclaim_progress().unwrap();
+            if reclaim.step == step && and(reclaim) {
                 return reclaim;
             }
             tokio::task::yield_now().await;
         }
     })
     .await
-    .unwrap_or_else(|_| panic!("{doing:?} expected: {:?}", store.reclaim()))
+    .unwrap_or_else(|_| panic!("{step:?} expected: {:?}", store.reclaim_progress()))
 }
 
 /// Asserts that the newest of `sent` messages is the only one left, and that the next one gets the following version.
@@ -122,7 +126,7 @@ async fn below_the_floor_what_was_removed_goes_back_to_the_disk() {
     space.store(FLOOR / 2 - 1, Ordering::SeqCst);
     assert_eq!(send(&store, 1_000).await, Err(Rejected::DiskFull));
     clean_all(&store, 999).await;
-    until(&store, Doing::Idle, |reclaim| {
+    until(&store, ReclaimStep::Idle, |reclaim| {
         reclaim.reclaimed > before / 2 && on_disk(folder.path()) < before / 10
     })
     .await;
@@ -168,7 +172,7 @@ async fn a_reset_gives_its_space_back_beside_the_writer() {
     space.store(FLOOR - 1, Ordering::SeqCst);
     store.replace(Snapshot::default()).await.unwrap();
     store.clean(2).await.unwrap();
-    until(&store, Doing::Idle, |_| {
+    until(&store, ReclaimStep::Idle, |_| {
         on_disk(folder.path()) < before / 10
     })
     .await;
@@ -187,11 +191,11 @@ async fn without_any_space_it_waits_and_says_so() {
     fill(&store, 110).await;
     space.store(0, Ordering::SeqCst);
     assert_eq!(store.clean(2).await.unwrap(), 0);
-    let waiting = until(&store, Doing::Waiting, |_| true).await;
+    let waiting = until(&store, ReclaimStep::Waiting, |_| true).await;
     assert!(waiting.reclaimable > 0, "{waiting:?}");
     space.store(FLOOR - 1, Ordering::SeqCst);
     clean_all(&store, 109).await;
-    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    until(&store, ReclaimStep::Idle, |reclaim| reclaim.reclaimed > 0).await;
     space.store(FLOOR, Ordering::SeqCst);
     check(&store, 110).await;
     store.close().await.unwrap();
@@ -246,7 +250,7 @@ async fn a_compaction_that_lacks_space_ends_and_leaves_nothing_behind() {
     drop(go);
     // When the engine is opened anew, its own compactions may find the space.
     tokio::time::timeout(PATIENCE, async {
-        while store.reclaim().unwrap().doing == Doing::Compacting {
+        while store.reclaim_progress().unwrap().step == ReclaimStep::Compacting {
             tokio::task::yield_now().await;
         }
     })
@@ -290,7 +294,7 @@ async fn a_compaction_of_the_engine_that_waits_for_space_is_not_in_the_way() {
     fill_until_a_compaction_waits(&store, &asks).await;
     space.store(FLOOR / 4, Ordering::SeqCst);
     clean_all(&store, 119).await;
-    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    until(&store, ReclaimStep::Idle, |reclaim| reclaim.reclaimed > 0).await;
     space.store(FLOOR, Ordering::SeqCst);
     check(&store, 120).await;
     store.close().await.unwrap();
@@ -306,13 +310,13 @@ async fn a_compaction_that_was_begun_with_space_ends_when_space_gets_short() {
     // The store's compaction waits for that of the engine, which waits for the space that the store's one gives back.
     bytes.store(FLOOR / 4, Ordering::SeqCst);
     tokio::time::timeout(PATIENCE, async {
-        while store.reclaim().unwrap().doing == Doing::Compacting {
+        while store.reclaim_progress().unwrap().step == ReclaimStep::Compacting {
             store.clean(2).await.unwrap();
         }
     })
     .await
     .unwrap();
-    until(&store, Doing::Idle, |reclaim| reclaim.reclaimed > 0).await;
+    until(&store, ReclaimStep::Idle, |reclaim| reclaim.reclaimed > 0).await;
     bytes.store(FLOOR * 16, Ordering::SeqCst);
     check(&store, 120).await;
     store.close().await.unwrap();
@@ -369,5 +373,5 @@ async fn fill_until_a_compaction_waits(store: &DurableStore, asks: &Receiver<()>
 async fn removed_beside_a_waiting_compaction(store: &DurableStore, asks: &Receiver<()>) {
     fill_until_a_compaction_waits(store, asks).await;
     clean_all(store, 119).await;
-    until(store, Doing::Compacting, |_| true).await;
+    until(store, ReclaimStep::Compacting, |_| true).await;
 }
