@@ -11,9 +11,10 @@ use super::draft::Draft;
 use crate::id::Uid;
 use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
 
-/// The cost of a piece: a batch that has cost this much in a commit lets the others go first. A single write that costs
-/// more is never done before the batch's turn.
-pub const PIECE: usize = 64;
+/// The most that a piece of a batch may cost, as far as its cost is known before it is done. Then the batch lets the
+/// others go first. A single write that costs more is a piece of its own, which is done only when it is the batch's
+/// turn.
+pub const MAX_PIECE_COST: usize = 64;
 
 /// How many bytes of text cost as much as an entry of an inbox, approximately.
 const BYTES_PER_ENTRY: usize = 512;
@@ -54,12 +55,12 @@ impl BatchProgress {
     /// Does a piece of the batch in a draft, and returns its cost: an entry of an inbox costs 1. If it is the batch's
     /// turn, at least one write is done, whatever it costs. Otherwise all writes that are done cost no more than a
     /// piece.
-    pub fn go_on(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
+    pub fn do_piece(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
         let (mut spent, mut grown) = (0, Vec::new());
         while let Some(write) = self.writes.as_slice().first() {
             let cost = cost(draft, write);
             let must = is_its_turn && spent == 0;
-            if spent + cost > PIECE && !must {
+            if spent + cost > MAX_PIECE_COST && !must {
                 break;
             }
             spent += cost;
@@ -81,7 +82,7 @@ impl BatchProgress {
         spent
     }
 
-    /// Returns the cost of the batch's next write, as [`go_on`](Self::go_on) counts it; 0 if none is left.
+    /// Returns the cost of the batch's next write, as [`do_piece`](Self::do_piece) counts it; 0 if none is left.
     pub fn next_cost(&self, draft: &mut Draft<'_>) -> usize {
         let next = self.writes.as_slice().first();
         next.map_or(0, |write| cost(draft, write))

@@ -24,10 +24,10 @@ use fjall::compaction::filter::{
 use parking_lot::Mutex;
 
 /// Returns whether a compaction may go on now.
-pub type GoOn = dyn Fn() -> bool + Send + Sync;
+pub type MayContinue = dyn Fn() -> bool + Send + Sync;
 
 /// A compaction asks whether it may go on once in this many records, because each question may cost a system call.
-const ASK_AFTER: u32 = 64;
+const RECORDS_PER_CHECK: u32 = 64;
 
 /// The interval at which a paused compaction asks again. What it waits for is free space on the disk, and the system
 /// offers no event for that.
@@ -41,9 +41,9 @@ pub struct Brake(Arc<AssertUnwindSafe<Inner>>);
 #[derive(Default)]
 struct Inner {
     /// The thread that runs the store's own compaction, and the function that says whether it may go on.
-    own: Mutex<Option<(ThreadId, Arc<GoOn>)>>,
+    own: Mutex<Option<(ThreadId, Arc<MayContinue>)>>,
     /// Says whether compactions of other threads may go on. They pause while it returns false.
-    others: Mutex<Option<Arc<GoOn>>>,
+    others: Mutex<Option<Arc<MayContinue>>>,
     /// Whether compactions of other threads end with an error.
     are_others_stopped: AtomicBool,
     /// Whether compactions of other threads end with an error where they would wait.
@@ -60,18 +60,18 @@ impl fmt::Debug for Brake {
 }
 
 impl Brake {
-    /// Ends compactions of the calling thread with an error as soon as `go_on` returns false, until the guard is
+    /// Ends compactions of the calling thread with an error as soon as `may_continue` returns false, until the guard is
     /// dropped.
-    pub fn watch(&self, go_on: Arc<GoOn>) -> WatchGuard<'_> {
-        *self.0.own.lock() = Some((thread::current().id(), go_on));
+    pub fn watch(&self, may_continue: Arc<MayContinue>) -> WatchGuard<'_> {
+        *self.0.own.lock() = Some((thread::current().id(), may_continue));
         WatchGuard(self)
     }
 
-    /// Pauses compactions of all other threads whenever `go_on` returns false. Only one waits. A second one ends with
-    /// an error, after which the engine takes no more commits: with both threads waiting, nothing would ever be
+    /// Pauses compactions of all other threads whenever `may_continue` returns false. Only one waits. A second one ends
+    /// with an error, after which the engine takes no more commits: with both threads waiting, nothing would ever be
     /// flushed.
-    pub fn pause_others_unless(&self, go_on: Arc<GoOn>) {
-        *self.0.others.lock() = Some(go_on);
+    pub fn pause_others_unless(&self, may_continue: Arc<MayContinue>) {
+        *self.0.others.lock() = Some(may_continue);
     }
 
     /// Ends compactions of all other threads with an error. If there is one, the engine takes no more commits.
@@ -87,7 +87,7 @@ impl Brake {
 
     /// Blocks until a compaction of the engine's own threads may go on.
     fn wait(&self) -> io::Result<()> {
-        if self.may_go_on()? {
+        if self.may_continue()? {
             return Ok(());
         }
         if self.0.is_one_waiting.swap(true, Ordering::AcqRel) {
@@ -95,7 +95,7 @@ impl Brake {
         }
         let waited = loop {
             thread::sleep(WAIT);
-            match self.may_go_on() {
+            match self.may_continue() {
                 Ok(false) => {}
                 waited => break waited.map(drop),
             }
@@ -105,12 +105,12 @@ impl Brake {
     }
 
     /// Returns whether a compaction of the engine's own threads may go on, or has to wait.
-    fn may_go_on(&self) -> io::Result<bool> {
+    fn may_continue(&self) -> io::Result<bool> {
         if self.0.are_others_stopped.load(Ordering::Acquire) {
             return Err(stopped());
         }
-        let go_on = self.0.others.lock().clone();
-        if go_on.is_none_or(|go_on| go_on()) {
+        let may_continue = self.0.others.lock().clone();
+        if may_continue.is_none_or(|may_continue| may_continue()) {
             return Ok(true);
         }
         match self.0.is_closing.load(Ordering::Acquire) {
@@ -153,7 +153,7 @@ impl Factory for Brake {
             .filter(|(thread, _)| *thread == thread::current().id());
         Box::new(Filter {
             brake: self.clone(),
-            own: mine.map(|(_, go_on)| Arc::clone(go_on)),
+            own: mine.map(|(_, may_continue)| Arc::clone(may_continue)),
             seen: 0,
         })
     }
@@ -163,22 +163,22 @@ impl Factory for Brake {
 struct Filter {
     brake: Brake,
     /// Says whether the compaction may go on, if it is the store's own.
-    own: Option<Arc<GoOn>>,
+    own: Option<Arc<MayContinue>>,
     seen: u32,
 }
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, _: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         self.seen = self.seen.wrapping_add(1);
-        if self.seen % ASK_AFTER != 1 {
+        if self.seen % RECORDS_PER_CHECK != 1 {
             return Ok(Verdict::Keep);
         }
-        let may_go_on = match &self.own {
-            Some(go_on) if !go_on() => Err(stopped()),
+        let checked = match &self.own {
+            Some(may_continue) if !may_continue() => Err(stopped()),
             Some(_) => Ok(()),
             None => self.brake.wait(),
         };
-        may_go_on.map_err(LsmError::Io)?;
+        checked.map_err(LsmError::Io)?;
         Ok(Verdict::Keep)
     }
 }

@@ -155,8 +155,8 @@ struct Shared {
     counts: Mutex<DeliveryCounts>,
     /// The progress of giving space back to the disk.
     reclaim_progress: Mutex<ReclaimProgress>,
-    /// Notified when the store should be cleaned soon: free space has become short, or a removal that was refused can be
-    /// tried again.
+    /// Notified when the store should be cleaned soon: free space has become short, or a removal that was refused can
+    /// be tried again.
     cleaning_due: Notify,
     /// Counts how often the contents were replaced.
     generation: AtomicU64,
@@ -277,7 +277,8 @@ impl DurableStore {
         Ok(())
     }
 
-    /// Has the writer store the noted read marks after [`marks::LONGEST_WAIT`], unless a commit has stored them by then.
+    /// Has the writer store the noted read marks after [`marks::LONGEST_WAIT`], unless a commit has stored them by
+    /// then.
     fn store_marks_soon(&self) {
         let shared = Arc::clone(&self.shared);
         // The timer must not keep the writer of a dropped store from its end, at which all marks are stored.
@@ -400,7 +401,10 @@ impl Shared {
 
     /// Opens an engine again that takes no more commits. `last` is the state that the last acknowledged commit has
     /// left; later commits are removed.
-    fn reopen(&self, last: StateRecord) -> Result<(CheckpointFile, StateRecord), OpenError> {
+    fn reopen_after_cut(
+        &self,
+        last: StateRecord,
+    ) -> Result<(CheckpointFile, StateRecord), OpenError> {
         let mut slot = self.engine.write();
         // The engine holds a lock of its own on the folder, so it is closed before it is opened again.
         *slot = None;

@@ -1,5 +1,5 @@
-//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes; and the read marks that are noted and
-//! not stored yet.
+//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes; and the read marks that are noted
+//! and not stored yet.
 //!
 //! Serves the store, which answers most pages from it at once, without the engine and without a thread, and the writer,
 //! which finds bounds and read marks in it.
@@ -135,8 +135,8 @@ impl Recent {
         self.inboxes.insert(uid, Inbox { bounds, newest });
     }
 
-    /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published state,
-    /// if all its entries are in the cache.
+    /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published
+    /// state, if all its entries are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
         let Inbox { bounds, newest } = self.inboxes.get(&uid)?;
         // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the
@@ -166,7 +166,7 @@ impl Recent {
     ) -> Evicted {
         let entries: usize = new_messages.iter().map(CachedMessage::entries).sum();
         if entries > self.max_commit_entries {
-            return self.skip(changes, new_messages);
+            return self.publish_bounds_only(changes, new_messages);
         }
         for (&uid, change) in changes {
             self.advance(uid, change.now);
@@ -185,7 +185,7 @@ impl Recent {
 
     /// Takes over the bounds of a large commit without its entries. The entries of the inboxes that have grown would
     /// have a gap behind them, so they are removed. Their messages stay in `messages` until they are evicted.
-    fn skip(
+    fn publish_bounds_only(
         &mut self,
         changes: &HashMap<Uid, InboxChange>,
         new_messages: Vec<CachedMessage>,

@@ -64,7 +64,7 @@ impl Draft<'_> {
         Ok(match joining(&members, uids, max_members) {
             Ok(new) if new.is_empty() => Ok(WriteOutcome::Done),
             Ok(new) => {
-                self.enter(group, new, &members);
+                self.add_members(group, new, &members);
                 Ok(WriteOutcome::Done)
             }
             Err(rejected) => Err(rejected),
@@ -72,7 +72,7 @@ impl Draft<'_> {
     }
 
     /// Adds the users `new` to a group whose members are `members`.
-    pub(super) fn enter(&mut self, group: GroupId, new: Vec<Uid>, members: &[Uid]) {
+    pub(super) fn add_members(&mut self, group: GroupId, new: Vec<Uid>, members: &[Uid]) {
         for &uid in &new {
             self.put(record::member_key(group, uid), &self.member_from_now());
         }

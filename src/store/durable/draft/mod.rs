@@ -158,7 +158,7 @@ impl<'a> Draft<'a> {
                         owner: owner.0,
                     },
                 );
-                self.enter(group, members_of(owner, &members), &[]);
+                self.add_members(group, members_of(owner, &members), &[]);
                 Ok(Ok(WriteOutcome::Done))
             }
             Write::Join {

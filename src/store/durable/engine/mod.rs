@@ -27,7 +27,7 @@ use fjall::{
 };
 use parking_lot::RwLock;
 
-use super::brake::{Brake, GoOn};
+use super::brake::{Brake, MayContinue};
 use super::disk;
 use super::layout::TABLES;
 use crate::store::file_budget;
@@ -120,9 +120,9 @@ impl Engine {
         })
     }
 
-    /// Pauses compactions of the engine's own threads whenever `may_go_on` returns false.
-    pub fn pause_compactions_unless(&self, may_go_on: Arc<GoOn>) {
-        self.brake.pause_others_unless(may_go_on);
+    /// Pauses compactions of the engine's own threads whenever `may_continue` returns false.
+    pub fn pause_compactions_unless(&self, may_continue: Arc<MayContinue>) {
+        self.brake.pause_others_unless(may_continue);
     }
 
     /// Ends the compactions of the engine's own threads. If one was running, the engine takes no more commits.
@@ -142,7 +142,7 @@ impl Engine {
 
     /// Counts the bytes of the values that a commit has removed, for the estimate in
     /// [`table_sizes`](Self::table_sizes).
-    pub fn count_removed(&self, bytes: u64) {
+    pub fn count_removed_bytes(&self, bytes: u64) {
         self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -217,9 +217,9 @@ impl Engine {
         self.wait_for_flushes(&|| true)
     }
 
-    /// Waits until all rotated memtables are flushed, or `go_on` returns false.
-    fn wait_for_flushes(&self, go_on: &GoOn) -> Result<(), fjall::Error> {
-        self.wait_until(|| self.records.sealed_memtable_count() == 0 || !go_on())
+    /// Waits until all rotated memtables are flushed, or `may_continue` returns false.
+    fn wait_for_flushes(&self, may_continue: &MayContinue) -> Result<(), fjall::Error> {
+        self.wait_until(|| self.records.sealed_memtable_count() == 0 || !may_continue())
     }
 
     /// Blocks until `is_done` returns true.
@@ -259,25 +259,29 @@ impl Engine {
     /// Compacts all tables, and the memtable if the engine is not behind. The files of removed records are stale
     /// afterwards. Commits and reads go on meanwhile; the engine's own compactions wait.
     ///
-    /// `go_on` is asked every few records. When it returns false, the compaction ends with an error. The engine works
-    /// on then, and the tables that the compaction has begun are stale. With `is_alone`, compactions of the engine's
-    /// own threads are stopped, because they may wait for the space that this one gives back. If one was running, the
-    /// engine takes no more commits and has to be opened again.
+    /// `may_continue` is asked every few records. When it returns false, the compaction ends with an error. The engine
+    /// works on then, and the tables that the compaction has begun are stale. With `is_alone`, compactions of the
+    /// engine's own threads are stopped, because they may wait for the space that this one gives back. If one was
+    /// running, the engine takes no more commits and has to be opened again.
     ///
     /// # Errors
     ///
     /// The error of the engine, and an error when the compaction was stopped.
-    pub fn compact_while(&self, go_on: Arc<GoOn>, is_alone: bool) -> Result<(), fjall::Error> {
+    pub fn compact_while(
+        &self,
+        may_continue: Arc<MayContinue>,
+        is_alone: bool,
+    ) -> Result<(), fjall::Error> {
         // The older memtables are flushed first: with one more, there could be so many that commits have to wait.
-        self.wait_for_flushes(&*go_on)?;
+        self.wait_for_flushes(&*may_continue)?;
         if !self.is_behind() {
             self.rotate()?;
-            self.wait_for_flushes(&*go_on)?;
+            self.wait_for_flushes(&*may_continue)?;
         }
         if is_alone {
             self.brake.stop_others();
         }
-        let _braked = self.brake.watch(go_on);
+        let _braked = self.brake.watch(may_continue);
         self.records.major_compact()
     }
 
@@ -291,7 +295,8 @@ impl Engine {
         self.records.major_compact()
     }
 
-    /// Returns how many bytes of the disk the journals take. They are given back when the engine is closed and opened again.
+    /// Returns how many bytes of the disk the journals take. They are given back when the engine is closed and opened
+    /// again.
     pub fn journal_bytes(&self) -> u64 {
         disk::size_of(&self.folder)
     }

@@ -102,7 +102,7 @@ async fn where_there_is_plenty_a_disk_that_fills_up_is_seen_soon() {
                 Ok(()) => stored += 1,
                 Err(rejected) => break rejected,
             }
-            assert!(stored <= ASK_AFTER / BIG + 1);
+            assert!(stored <= BYTES_PER_CHECK / BIG + 1);
         };
         assert_eq!(refused, Rejected::DiskFull);
     }

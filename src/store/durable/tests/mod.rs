@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 
 use super::record::Record;
-use super::writer::{ASK_AFTER, MAX_COST, PLENTY};
+use super::writer::{BYTES_PER_CHECK, MAX_COST, PLENTY};
 use super::*;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected};

@@ -20,7 +20,7 @@ use crate::id::{Uid, Version};
 /// The size at which a commit takes nothing more, in bytes of keys and values.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The cost at which a commit takes nothing more, as [`BatchProgress::go_on`] counts. A commit may exceed it by one
+/// The cost at which a commit takes nothing more, as [`BatchProgress::do_piece`] counts. A commit may exceed it by one
 /// piece of a batch, or by one large write.
 ///
 /// A write that arrives after a commit has begun waits for the rest of that commit and for the next one. With four
@@ -33,8 +33,8 @@ pub struct Queue {
     submitted: mpsc::Receiver<Job>,
     /// A job that begins after everything that was submitted before it has ended.
     deferred: Option<Job>,
-    /// Batches of which some writes are not done yet, in the order of their next pieces. Nothing of a batch need be stored
-    /// yet.
+    /// Batches of which some writes are not done yet, in the order of their next pieces. Nothing of a batch need be
+    /// stored yet.
     unfinished: VecDeque<BatchProgress>,
     /// Whether the last commit has left out a large write, so that small ones were stored sooner.
     has_put_off: bool,
@@ -108,7 +108,7 @@ impl Queue {
 pub struct GroupCommit<'a> {
     /// The changes that the commit makes.
     pub draft: Draft<'a>,
-    /// The replies that are sent once the commit is stored.
+    /// The answers that are sent once the commit has ended.
     pub pending: Vec<PendingAnswer>,
     /// Whether the commit has writes of clients, which have to be synced. Read marks alone need not be: the operating
     /// system has them, and the next commit that is synced brings them to the disk. The same is true of removals.
@@ -117,8 +117,8 @@ pub struct GroupCommit<'a> {
     /// The generation of the store.
     generation: u64,
     cost: usize,
-    /// Whether an unfinished batch has gone on in this commit.
-    has_gone_on: bool,
+    /// Whether a piece of an unfinished batch is in this commit.
+    has_done_unfinished: bool,
 }
 
 impl<'a> GroupCommit<'a> {
@@ -131,7 +131,7 @@ impl<'a> GroupCommit<'a> {
             allowed,
             generation,
             cost: 0,
-            has_gone_on: false,
+            has_done_unfinished: false,
         }
     }
 
@@ -151,14 +151,14 @@ impl<'a> GroupCommit<'a> {
             }
             match next.take() {
                 Some(job) => self.add(job, queue, reclaim_state),
-                None if self.go_on(queue, takes_more) => {}
+                None if self.do_unfinished(queue, takes_more) => {}
                 None => return,
             }
         }
     }
 
-    /// Adds the read marks that are noted, if the free space allows it, and returns them. They are added last, so that a
-    /// commit takes along every mark that was noted before one of its jobs was submitted.
+    /// Adds the read marks that are noted, if the free space allows it, and returns them. They are added last, so that
+    /// a commit takes along every mark that was noted before one of its jobs was submitted.
     pub fn add_marks(&mut self, recent: &Mutex<Recent>) -> Vec<(Uid, Version)> {
         if !self.allowed.includes_marks() {
             return Vec::new();
@@ -193,7 +193,7 @@ impl<'a> GroupCommit<'a> {
             Job::Reclaim => reclaim_state.is_wanted = true,
             Job::Commit { batch, answer } => {
                 self.has_writes = true;
-                self.piece(BatchProgress::new(batch, answer), queue, false);
+                self.do_piece_of(BatchProgress::new(batch, answer), queue, false);
             }
             // The marks are added when all jobs are collected.
             Job::StoreMarks => {}
@@ -224,27 +224,28 @@ impl<'a> GroupCommit<'a> {
         }
     }
 
-    /// Does a piece of the batch whose turn it is, and returns whether there was one.
+    /// Does a piece of the unfinished batch whose turn it is, and returns whether there was one.
     ///
     /// The first piece is done in a full commit too, so that small writes don't keep the batches from getting on. Only
     /// a write that is larger than a commit should be is put off, once, if the commit has something else to store.
-    fn go_on(&mut self, queue: &mut Queue, takes_more: bool) -> bool {
-        let may_put_off = !queue.has_put_off && !self.has_gone_on && !self.pending.is_empty();
+    fn do_unfinished(&mut self, queue: &mut Queue, takes_more: bool) -> bool {
+        let may_put_off =
+            !queue.has_put_off && !self.has_done_unfinished && !self.pending.is_empty();
         queue.has_put_off = may_put_off && queue.is_next_large(&mut self.draft);
-        if queue.has_put_off || (!takes_more && self.has_gone_on) {
+        if queue.has_put_off || (!takes_more && self.has_done_unfinished) {
             return false;
         }
         let Some(batch) = queue.unfinished.pop_front() else {
             return false;
         };
-        (self.has_writes, self.has_gone_on) = (true, true);
-        self.piece(batch, queue, true);
+        (self.has_writes, self.has_done_unfinished) = (true, true);
+        self.do_piece_of(batch, queue, true);
         true
     }
 
     /// Does a piece of a batch. If something of it is left, the batch goes to the end of the queue.
-    fn piece(&mut self, mut batch: BatchProgress, queue: &mut Queue, is_its_turn: bool) {
-        self.cost += batch.go_on(&mut self.draft, is_its_turn);
+    fn do_piece_of(&mut self, mut batch: BatchProgress, queue: &mut Queue, is_its_turn: bool) {
+        self.cost += batch.do_piece(&mut self.draft, is_its_turn);
         match batch.end() {
             Ok(done) => self.pending.push(done),
             Err(batch) => queue.unfinished.push_back(batch),

@@ -76,7 +76,7 @@ impl Writer {
                 answer.forget_last_piece(|uid| shared.inbox_state(engine, uid));
             }
         }
-        shared.settle_marks(&marks, &outcome, &mut pending);
+        shared.show_and_clear_marks(&marks, &outcome, &mut pending);
         CommitAnswers::new(pending, outcome).hand_over();
     }
 
@@ -135,7 +135,7 @@ impl Writer {
         if has_writes && let Err(why) = self.folder_guard.check_commit() {
             return Outcome::Failed(self.shared.fail(StoreError::FolderGone(why)));
         }
-        engine.count_removed(prepared.freed as u64);
+        engine.count_removed_bytes(prepared.freed as u64);
         self.note_commit(prepared.state, is_synced);
         self.publish_commit(engine, prepared);
         if let Err(error) = engine.rotate_if_full() {
@@ -210,8 +210,8 @@ impl Writer {
 }
 
 impl Shared {
-    /// Returns the state of an inbox as of the last commit that was stored, with the noted read mark; none if it can't be
-    /// read.
+    /// Returns the state of an inbox as of the last commit that was stored, with the noted read mark; none if it can't
+    /// be read.
     fn inbox_state(&self, engine: &Engine, uid: Uid) -> Option<InboxState> {
         let bounds = InboxBounds::read(&engine.view(), uid).ok()?;
         let noted = self.recent.lock().marks.get(uid);
@@ -220,7 +220,7 @@ impl Shared {
 
     /// Shows the noted read marks in the answers of a commit, and then removes those that the commit has stored. The
     /// marks of a commit that is not stored are left to the next one.
-    fn settle_marks(
+    fn show_and_clear_marks(
         &self,
         marks: &[(Uid, Version)],
         outcome: &Outcome,

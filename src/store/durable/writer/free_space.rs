@@ -18,14 +18,14 @@ use crate::store::StoreError;
 /// need some.
 const TIGHT: u64 = 64 << 20;
 
-/// With at least this many free bytes above the floor, the system is asked for the free space again only after
-/// [`ASK_AFTER`] written bytes or [`ASK_EVERY`]. Other programs may use the space up meanwhile; the floor is for them
-/// too.
+/// With at least this many free bytes above the floor, there is plenty of space: the system is asked for the free space
+/// again only after [`BYTES_PER_CHECK`] written bytes or [`CHECK_INTERVAL`]. Other programs may use the space up
+/// meanwhile; the floor is for them too.
 pub const PLENTY: u64 = 64 << 20;
-/// See [`PLENTY`].
-pub const ASK_AFTER: usize = 1 << 20;
-/// See [`PLENTY`].
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How many bytes may be written before the free space is asked for again, while there is plenty.
+pub const BYTES_PER_CHECK: usize = 1 << 20;
+/// How long the free space is not asked for again, while there is plenty.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The knowledge of the free space on the disk.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl FreeSpace {
     /// Notes what the system has said: `free` bytes, of which `floor` should stay free.
     fn note(&mut self, free: u64, floor: u64) {
         let is_plenty = free >= floor.saturating_add(PLENTY);
-        self.plenty = is_plenty.then(|| (Instant::now(), ASK_AFTER));
+        self.plenty = is_plenty.then(|| (Instant::now(), BYTES_PER_CHECK));
         self.is_short = free < floor;
     }
 
@@ -55,7 +55,7 @@ impl FreeSpace {
     /// Returns whether there was plenty of space just now.
     fn is_plenty(&self) -> bool {
         self.plenty
-            .is_some_and(|(since, left)| left > 0 && since.elapsed() < ASK_EVERY)
+            .is_some_and(|(since, left)| left > 0 && since.elapsed() < CHECK_INTERVAL)
     }
 }
 
@@ -81,7 +81,7 @@ impl Writer {
             && !self.reclaim_state.is_compacting()
             && (free >= floor.max(TIGHT) || self.reclaim_state.may_retry(free))
         {
-            self.reopen();
+            self.reopen_poisoned();
         }
         match self.is_poisoned {
             true => AllowedJobs::Nothing,
@@ -161,8 +161,8 @@ impl Writer {
 
     /// Opens an engine again that was poisoned for want of free space. If it fails because there still is too little,
     /// the next job tries again.
-    pub(super) fn reopen(&mut self) {
-        match self.shared.reopen(self.state) {
+    pub(super) fn reopen_poisoned(&mut self) {
+        match self.shared.reopen_after_cut(self.state) {
             Ok((checkpoint_file, state)) => {
                 self.adopt_engine(checkpoint_file, state);
                 self.is_poisoned = false;

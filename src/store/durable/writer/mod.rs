@@ -25,7 +25,7 @@ mod reclaim_state;
 #[cfg(test)]
 pub use self::collect::MAX_COST;
 #[cfg(test)]
-pub use self::free_space::{ASK_AFTER, PLENTY};
+pub use self::free_space::{BYTES_PER_CHECK, PLENTY};
 pub use self::job::{Job, QUEUE};
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ const MAX_TOMBSTONES: usize = 16_384;
 enum Step {
     /// A job, and in the same commit those that were submitted after it.
     Do(Job),
-    /// A commit that goes on with the unfinished batches, and takes submitted jobs along.
+    /// A commit that continues the unfinished batches, and takes submitted jobs along.
     Continue,
     /// The writer ends, since nobody can submit a job any more.
     End,

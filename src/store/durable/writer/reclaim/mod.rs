@@ -23,7 +23,7 @@ use std::thread;
 
 use super::super::Shared;
 use super::super::answers::Outcome;
-use super::super::brake::GoOn;
+use super::super::brake::MayContinue;
 use super::super::draft::Draft;
 use super::super::engine::{Engine, TableSizes, in_words};
 use super::Writer;
@@ -208,7 +208,7 @@ impl Writer {
         let before = self.on_disk();
         if !is_reopened {
             self.delete_compacted();
-        } else if !self.open_anew(estimate.tables.in_memory) {
+        } else if !self.close_and_reopen(estimate.tables.in_memory) {
             return None;
         }
         self.given_back(before);
@@ -274,7 +274,7 @@ impl Writer {
         }
         if compaction.is_alone {
             let in_memory = self.sizes().map_or(0, |(tables, ..)| tables.in_memory);
-            if self.open_anew(in_memory) && mem::take(&mut self.reclaim_state.has_refused) {
+            if self.close_and_reopen(in_memory) && mem::take(&mut self.reclaim_state.has_refused) {
                 self.shared.cleaning_due.notify_one();
             }
         } else if compacted.is_ok() {
@@ -328,14 +328,14 @@ impl Writer {
 
     /// Closes the engine and opens it again, with empty journals and without stale tables. Readers wait meanwhile.
     /// Returns whether the engine is open.
-    fn open_anew(&mut self, in_memory: u64) -> bool {
+    fn close_and_reopen(&mut self, in_memory: u64) -> bool {
         let shared = Arc::clone(&self.shared);
         let is_poisoned = |engine: &Engine| engine.is_poisoned();
         let mut slot = shared.engine.write();
         if self.is_poisoned || slot.as_ref().is_none_or(is_poisoned) {
             drop(slot);
             self.is_poisoned = true;
-            self.reopen();
+            self.reopen_poisoned();
             return !self.is_poisoned;
         }
         // The flush of the memtable needs space, and its journal can't be emptied before.
@@ -359,7 +359,7 @@ impl Writer {
                 tracing::warn!(%error, "the engine was not opened again");
                 self.is_poisoned = true;
                 // This is another try, and fails the store unless want of free space is the cause.
-                self.reopen();
+                self.reopen_poisoned();
                 !self.is_poisoned
             }
         }
@@ -403,18 +403,18 @@ fn compact(
         return Ok(());
     };
     let has_space = shared.free_space_check(reserve);
-    let go_on = move || !stopped.load(Ordering::Acquire) && has_space();
-    engine.compact_while(Arc::new(go_on), is_alone)
+    let may_continue = move || !stopped.load(Ordering::Acquire) && has_space();
+    engine.compact_while(Arc::new(may_continue), is_alone)
 }
 
 impl Shared {
     /// Returns a function that says whether compactions of the engine's own threads have space.
-    pub(in crate::store::durable) fn compaction_space_check(&self) -> Arc<GoOn> {
+    pub(in crate::store::durable) fn compaction_space_check(&self) -> Arc<MayContinue> {
         self.free_space_check(self.min_free / 2)
     }
 
     /// Returns a function that says whether at least `bytes` are free. The function does not keep the store alive.
-    fn free_space_check(&self, bytes: u64) -> Arc<GoOn> {
+    fn free_space_check(&self, bytes: u64) -> Arc<MayContinue> {
         let (free_space, path) = (Arc::clone(&self.free_space_probe), self.path.clone());
         Arc::new(move || free_space(&path).is_ok_and(|free| free >= bytes) || bytes == 0)
     }
