@@ -27,8 +27,8 @@ impl InboxBounds {
     pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxBounds, EngineError> {
         let trimmed_through = Version(view.number(&record::trimmed_through_key(uid))?);
         let (first, last) = (
-            record::inbox_key(uid, Version::START),
-            record::inbox_key(uid, Version::MAX),
+            record::entry_key(uid, Version::START),
+            record::entry_key(uid, Version::MAX),
         );
         let newest = view.range(&first, &last).next_back().transpose()?;
         Ok(InboxBounds {
@@ -38,7 +38,8 @@ impl InboxBounds {
         })
     }
 
-    /// Returns these bounds with the read mark moved forward to `read`. A mark beyond the inbox counts as one at its end.
+    /// Returns these bounds with the read mark moved forward to `read`. A mark beyond the inbox counts as one at its
+    /// end.
     pub fn with_mark(self, read: Version) -> InboxBounds {
         let read = self.read.max(read.min(self.total));
         InboxBounds { read, ..self }

@@ -14,7 +14,7 @@ use crate::store::{Ledger, Page};
 
 /// How many inboxes are counted one by one. When one is evicted, its entries that were neither delivered nor removed
 /// stay pending for ever.
-const INBOXES: usize = 1 << 18;
+const COUNTED_INBOXES: usize = 1 << 18;
 
 /// The counts of stored, delivered and removed entries.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct DeliveryCounts {
 #[derive(Debug, Clone, Copy)]
 struct InboxCounts {
     /// The newest version that was in a page or was removed, or that was there before this run.
-    delivered: Version,
+    accounted_through: Version,
     ledger: Ledger,
 }
 
@@ -35,7 +35,7 @@ impl Default for DeliveryCounts {
     fn default() -> Self {
         DeliveryCounts {
             ledger: Ledger::default(),
-            inboxes: Cache::new(INBOXES),
+            inboxes: Cache::new(COUNTED_INBOXES),
         }
     }
 }
@@ -49,7 +49,7 @@ impl DeliveryCounts {
                 self.ledger.stored += new;
                 let counted = self.inboxes.get(&uid).copied();
                 let mut counted = counted.unwrap_or(InboxCounts {
-                    delivered: before.total,
+                    accounted_through: before.total,
                     ledger: Ledger::default(),
                 });
                 counted.ledger.stored += new;
@@ -70,12 +70,12 @@ impl DeliveryCounts {
         let Some(mut counted) = self.inboxes.get_mut(&uid) else {
             return;
         };
-        let before = counted.delivered.max(first.version - 1);
+        let before = counted.accounted_through.max(first.version - 1);
         if page.current > before {
             let new = (page.current - before).unsigned_abs();
             self.ledger.delivered += new;
             counted.ledger.delivered += new;
-            counted.delivered = page.current;
+            counted.accounted_through = page.current;
         }
     }
 
@@ -85,11 +85,11 @@ impl DeliveryCounts {
         let Some(mut counted) = self.inboxes.get_mut(&uid) else {
             return;
         };
-        if through > counted.delivered {
-            let new = (through - counted.delivered).unsigned_abs();
+        if through > counted.accounted_through {
+            let new = (through - counted.accounted_through).unsigned_abs();
             self.ledger.removed += new;
             counted.ledger.removed += new;
-            counted.delivered = through;
+            counted.accounted_through = through;
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, View};
-use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord};
+use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord, kind};
 use crate::id::{Uid, Version};
 use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, Message, Page, PageLimit};
@@ -25,8 +25,8 @@ pub fn page(
 ) -> Result<Page, EngineError> {
     let after = after.max(Version::START);
     let mut page = PageBuilder::new(uid, after, limit);
-    let first = record::inbox_key(uid, after.saturating_add(1));
-    let mut found = view.range(&first, &record::inbox_key(uid, Version::MAX));
+    let first = record::entry_key(uid, after.saturating_add(1));
+    let mut found = view.range(&first, &record::entry_key(uid, Version::MAX));
     while !page.is_full() {
         let Some(found) = found.next() else {
             if page.is_empty() {
@@ -83,7 +83,8 @@ fn empty_page(
     })
 }
 
-/// Returns the message of an entry. A message to a group is read from the record that the entries of its receivers share.
+/// Returns the message of an entry. A message to a group is read from the record that the entries of its receivers
+/// share.
 ///
 /// # Errors
 ///
@@ -96,7 +97,7 @@ pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, Eng
             let shared: Option<SharedMessageRecord> =
                 view.get(&record::shared_key(entry.shared))?;
             let shared = shared.ok_or(EngineError::NoSharedMessage(entry.shared))?;
-            shared.message.ok_or(Damaged(b't'))?
+            shared.message.ok_or(Damaged(kind::SHARED_MESSAGE))?
         }
     };
     Ok(message.message().ok_or(Damaged::at(key))?)

@@ -30,7 +30,7 @@ const MAX_COMMIT_ENTRIES: usize = 16_384;
 const EVICTED_AT_ONCE: usize = 4_096;
 
 /// How many inboxes the cache knows.
-const INBOXES: usize = 65_536;
+const CACHED_INBOXES: usize = 65_536;
 
 /// The approximate limit of the memory that the messages take, in bytes.
 const MAX_BYTES: usize = 16 << 20;
@@ -98,7 +98,7 @@ impl Recent {
     fn with_limits(max_bytes: usize, max_commit_entries: usize) -> Self {
         Recent {
             marks: ReadMarks::default(),
-            inboxes: Cache::new(INBOXES),
+            inboxes: Cache::new(CACHED_INBOXES),
             messages: VecDeque::new(),
             bytes: 0,
             max_bytes,

@@ -150,7 +150,7 @@ impl Contents {
             shared_sent_at: if shared == 0 { 0 } else { message.sent_at },
         };
         for (uid, version) in places {
-            self.put(record::inbox_key(uid, version), &entry);
+            self.put(record::entry_key(uid, version), &entry);
         }
     }
 
@@ -165,8 +165,8 @@ impl Contents {
             receivers,
         };
         self.put(record::shared_key(number), &stored);
-        let gone = receivers - left as u64;
-        self.number(record::shared_left_key(number), gone.cast_signed());
+        let removed = receivers - left as u64;
+        self.number(record::shared_removed_key(number), removed.cast_signed());
     }
 
     /// Adds a group and its memberships. `sent` has the receivers of its messages, in the order of their

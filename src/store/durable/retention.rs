@@ -6,19 +6,19 @@
 use super::DurableStore;
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, Key, View};
-use super::record::{self, EXPIRING, EntryRecord, Record};
+use super::record::{self, EXPIRING_ID_PREFIX, EntryRecord, Record};
 use super::writer::Job;
 use crate::id::{Uid, Version};
 use crate::store::{Retention, StoreError, keep_ids_from};
 
 /// The most inboxes that are examined in one read.
-const INBOXES: usize = 256;
+const INBOXES_PER_READ: usize = 256;
 
 /// The most entries of an inbox that are examined in one read, and removed in one commit.
-const ENTRIES: i64 = 512;
+const ENTRIES_PER_TRIM: i64 = 512;
 
 /// The most ids that are forgotten in one commit.
-const IDS: usize = 512;
+const IDS_PER_COMMIT: usize = 512;
 
 /// Old entries of an inbox, which one commit can remove.
 struct OldEntries {
@@ -100,8 +100,8 @@ async fn trim(
     }
 }
 
-/// Returns the old entries of the next [`INBOXES`] inboxes, from that of user `uid` on, and the user from whom to go
-/// on; none after the last inbox.
+/// Returns the old entries of the next [`INBOXES_PER_READ`] inboxes, from that of user `uid` on, and the user from whom
+/// to go on; none after the last inbox.
 fn old_entries(
     view: &View<'_>,
     mut uid: Uid,
@@ -109,10 +109,10 @@ fn old_entries(
     now: i64,
 ) -> Result<(Vec<OldEntries>, Option<Uid>), EngineError> {
     let mut old = Vec::new();
-    for _ in 0..INBOXES {
+    for _ in 0..INBOXES_PER_READ {
         let (first, last) = (
-            record::inbox_key(uid, Version::START),
-            record::inbox_key(Uid::MAX, Version::MAX),
+            record::entry_key(uid, Version::START),
+            record::entry_key(Uid::MAX, Version::MAX),
         );
         let found = view.range(&first, &last).next().transpose()?;
         let Some((key, _)) = found else {
@@ -149,7 +149,7 @@ fn find_old_entries(
         trimmed_through,
         ..
     } = InboxBounds::read(view, uid)?;
-    let last = trimmed_through.saturating_add(ENTRIES).min(total);
+    let last = trimmed_through.saturating_add(ENTRIES_PER_TRIM).min(total);
     let mut through = trimmed_through;
     if let Some(max) = retention.max_inbox {
         let max = i64::try_from(max).unwrap_or(i64::MAX);
@@ -158,8 +158,8 @@ fn find_old_entries(
     if retention.keep.is_some() {
         let young = retention.keep_from(now);
         let (first_key, last_key) = (
-            record::inbox_key(uid, through + 1),
-            record::inbox_key(uid, last),
+            record::entry_key(uid, through + 1),
+            record::entry_key(uid, last),
         );
         for found in view.range(&first_key, &last_key) {
             let (key, value) = found?;
@@ -188,16 +188,16 @@ async fn expire(store: &DurableStore, generation: u64, now: i64) -> Result<(), S
             keys,
             answer,
         });
-        if forgotten.await?? < IDS as u64 {
+        if forgotten.await?? < IDS_PER_COMMIT as u64 {
             return Ok(());
         }
     }
 }
 
-/// Returns the keys of the next [`IDS`] ids that have expired.
+/// Returns the keys of the next [`IDS_PER_COMMIT`] ids that have expired.
 fn expired(view: &View<'_>, now: i64) -> Result<Vec<Key>, EngineError> {
     let mut keys = Vec::new();
-    for found in view.prefix(EXPIRING).take(IDS) {
+    for found in view.prefix(EXPIRING_ID_PREFIX).take(IDS_PER_COMMIT) {
         let (key, _) = found?;
         match record::expiring(&key) {
             Some((sent_at, _)) if sent_at < keep_ids_from(now) => keys.push(key),

@@ -36,12 +36,12 @@ struct MembershipPeriod {
 /// [`SaveError`] when the snapshot would take more than about `limit` bytes, or a record can't be read.
 pub fn snapshot(view: &View<'_>, marks: &ReadMarks, limit: usize) -> Result<Snapshot, SaveError> {
     let mut builder = SnapshotBuilder::new(limit, view.state().map_err(failed)?.latest_time_ms);
-    for found in view.prefix(record::USERS) {
+    for found in view.prefix(record::USER_PREFIX) {
         let (key, value) = found.map_err(failed)?;
         let (uid, user) = lists::user(&key, &value).map_err(failed)?;
         builder.user(uid, user)?;
     }
-    for found in view.prefix(record::GROUPS) {
+    for found in view.prefix(record::GROUP_PREFIX) {
         let (key, value) = found.map_err(failed)?;
         builder.group(lists::group(view, &key, &value).map_err(failed)?)?;
     }
@@ -55,7 +55,7 @@ pub fn snapshot(view: &View<'_>, marks: &ReadMarks, limit: usize) -> Result<Snap
     };
     // The index of each shared message in the snapshot, by its number.
     let mut indexes = HashMap::new();
-    for found in view.prefix(record::SHARED_MESSAGES) {
+    for found in view.prefix(record::SHARED_MESSAGE_PREFIX) {
         let (key, value) = found.map_err(failed)?;
         let message = shared_message(&key, &value).map_err(failed)?;
         let number = record::first_number::<i64>(&key).cast_unsigned();
@@ -64,7 +64,7 @@ pub fn snapshot(view: &View<'_>, marks: &ReadMarks, limit: usize) -> Result<Snap
         indexes.insert(number, builder.message(Arc::new(message), receivers)?);
     }
     entries(view, marks, &mut builder, &indexes)?;
-    for found in view.prefix(record::EXPIRING) {
+    for found in view.prefix(record::EXPIRING_ID_PREFIX) {
         let (key, _) = found.map_err(failed)?;
         let (message, scope) = expiring(&key).map_err(failed)?;
         let receivers = match scope {
@@ -87,7 +87,7 @@ fn failed(error: impl Into<EngineError>) -> SaveError {
 /// Returns all memberships, present and former, by group.
 fn memberships(view: &View<'_>) -> Result<HashMap<GroupId, Vec<MembershipPeriod>>, EngineError> {
     let mut memberships: HashMap<GroupId, Vec<MembershipPeriod>> = HashMap::new();
-    for prefix in [record::MEMBERS, record::FORMER] {
+    for prefix in [record::MEMBER_PREFIX, record::FORMER_MEMBER_PREFIX] {
         for found in view.prefix(prefix) {
             let (key, value) = found?;
             let since = MemberRecord::decode_checked(&key, &value)?.since;
@@ -120,7 +120,7 @@ fn entries(
     indexes: &HashMap<u64, usize>,
 ) -> Result<(), SaveError> {
     let mut last = None;
-    for found in view.prefix(record::INBOXES) {
+    for found in view.prefix(record::ENTRY_PREFIX) {
         let (key, value) = found.map_err(failed)?;
         let (uid, version): (Uid, Version) =
             (record::first_number(&key), record::last_number(&key));
@@ -142,7 +142,7 @@ fn entries(
         builder.place(place, uid, version)?;
     }
     // Inboxes without entries have no record that was passed above, except for what retention has removed from them.
-    for found in view.prefix(record::TRIMMED) {
+    for found in view.prefix(record::TRIMMED_THROUGH_PREFIX) {
         let (key, _) = found.map_err(failed)?;
         let uid = record::first_number(&key);
         let bounds = InboxBounds::read(view, uid).map_err(failed)?;

@@ -112,7 +112,7 @@ impl Draft<'_> {
         };
         inbox.now.total += 1;
         let version = inbox.now.total;
-        let key = record::inbox_key(uid, version);
+        let key = record::entry_key(uid, version);
         let value = record::seal(&key, &mut self.scratch);
         self.bytes += key.len() + value.len();
         self.entries.push((key, Some(value)));

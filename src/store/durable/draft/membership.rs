@@ -17,10 +17,10 @@ use crate::store::members::{Members, joining};
 use crate::store::{Rejected, WriteOutcome};
 
 /// The estimated number of groups in the cache.
-const GROUPS: usize = 65_536;
+const CACHED_GROUPS: usize = 65_536;
 
 /// The most members of all groups in the cache together.
-const MEMBERS: u64 = 1 << 20;
+const MAX_CACHED_MEMBERS: u64 = 1 << 20;
 
 /// A cache of the members of groups, as the last commit has left them. The writer owns it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Weighter<GroupId, Members> for ByMembers {
 impl Default for MembersCache {
     fn default() -> Self {
         MembersCache {
-            members: Cache::with_weighter(GROUPS, MEMBERS, ByMembers),
+            members: Cache::with_weighter(CACHED_GROUPS, MAX_CACHED_MEMBERS, ByMembers),
         }
     }
 }

@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::super::bounds::InboxChange;
 use super::super::engine::{EngineError, Key};
 use super::super::record::{
-    self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord,
+    self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord, kind,
 };
 use super::Draft;
 use crate::id::{GroupId, MsgId, Uid, Version};
@@ -23,7 +23,7 @@ enum Body {
         /// The number of the shared message.
         number: u64,
         /// How many inboxes no longer hold it, this one included.
-        left_by: i64,
+        removed_from: i64,
     },
     /// In a shared message that no other inbox holds any more.
     Last {
@@ -51,7 +51,7 @@ impl Draft<'_> {
         // Everything is read before anything is changed, so that damage leaves the inbox as it is.
         let mut removals = Vec::new();
         for version in (bounds.trimmed_through.0 + 1..=last.0).map(Version) {
-            let key = record::inbox_key(uid, version);
+            let key = record::entry_key(uid, version);
             let missing = EngineError::Missing { uid, version };
             let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
             self.freed += entry.encoded_len();
@@ -66,16 +66,21 @@ impl Draft<'_> {
             self.remove(key);
             match body {
                 Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
-                Body::Shared { number, left_by } => {
-                    let count = NumberRecord { value: left_by };
-                    self.put(record::shared_left_key(number), &count);
+                Body::Shared {
+                    number,
+                    removed_from,
+                } => {
+                    let count = NumberRecord {
+                        value: removed_from,
+                    };
+                    self.put(record::shared_removed_key(number), &count);
                 }
                 Body::Last { number, message } => {
                     self.freed += message.encoded_len();
                     let scope = Scope::Group(GroupId(message.group));
                     self.forget(&message, scope, now);
                     self.remove(record::shared_key(number));
-                    self.remove(record::shared_left_key(number));
+                    self.remove(record::shared_removed_key(number));
                 }
             }
         }
@@ -93,12 +98,15 @@ impl Draft<'_> {
     fn shared_body(&self, number: u64) -> Result<Body, EngineError> {
         let missing = EngineError::NoSharedMessage(number);
         let shared: SharedMessageRecord = self.get(&record::shared_key(number))?.ok_or(missing)?;
-        let count: Option<NumberRecord> = self.get(&record::shared_left_key(number))?;
-        let left_by = count.map_or(0, |count| count.value) + 1;
-        if left_by.unsigned_abs() < shared.receivers {
-            return Ok(Body::Shared { number, left_by });
+        let count: Option<NumberRecord> = self.get(&record::shared_removed_key(number))?;
+        let removed_from = count.map_or(0, |count| count.value) + 1;
+        if removed_from.unsigned_abs() < shared.receivers {
+            return Ok(Body::Shared {
+                number,
+                removed_from,
+            });
         }
-        let message = shared.message.ok_or(Damaged(b't'))?;
+        let message = shared.message.ok_or(Damaged(kind::SHARED_MESSAGE))?;
         Ok(Body::Last { number, message })
     }
 

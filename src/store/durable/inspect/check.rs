@@ -12,7 +12,7 @@ use super::super::manifest;
 use super::super::reader;
 use super::super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
-    Record, SecretRecord, SharedMessageRecord, StateRecord, UserRecord,
+    Record, SecretRecord, SharedMessageRecord, StateRecord, UserRecord, kind,
 };
 use super::walk::Walk;
 use crate::id::{GroupId, MsgId, Uid, Version};
@@ -105,7 +105,7 @@ impl Checker<'_> {
         if let Err(error) = self.check_alone(key, value) {
             return self.findings.wrong(error);
         }
-        if key.first() == Some(&b'i') {
+        if key.first() == Some(&kind::ENTRY) {
             self.check_order(key);
             // `check_alone` has decoded the value already.
             let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
@@ -139,8 +139,8 @@ impl Checker<'_> {
 
     /// Checks a record by itself, and that the records that it refers to exist.
     fn check_alone(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
-        match key.first() {
-            Some(b'i') => {
+        match key.first().copied() {
+            Some(kind::ENTRY) => {
                 self.findings.entries += 1;
                 let entry = EntryRecord::decode_checked(key, value)?;
                 match entry.message {
@@ -150,32 +150,34 @@ impl Checker<'_> {
                     None => drop(reader::message(self.view, key, value)?),
                 }
             }
-            Some(b't') => {
+            Some(kind::SHARED_MESSAGE) => {
                 self.findings.texts += 1;
                 let message = SharedMessageRecord::decode_checked(key, value)?.message;
                 let message = message.ok_or(Damaged::at(key))?;
                 self.check_id(&message, Scope::Group(GroupId(message.group)))?;
             }
-            Some(b'd') => {
+            Some(kind::MESSAGE_ID) => {
                 self.findings.ids += 1;
                 IdRecord::decode_checked(key, value)?;
             }
-            Some(b'u') => {
+            Some(kind::USER) => {
                 self.findings.users += 1;
                 UserRecord::decode_checked(key, value)?;
             }
-            Some(b'g') => {
+            Some(kind::GROUP) => {
                 self.findings.groups += 1;
                 GroupRecord::decode_checked(key, value)?;
             }
-            Some(b'm') => {
+            Some(kind::MEMBER) => {
                 self.findings.members += 1;
                 MemberRecord::decode_checked(key, value)?;
             }
-            Some(b'f') => drop(MemberRecord::decode_checked(key, value)?),
-            Some(b'r' | b'c' | b'o' | b'x') => drop(NumberRecord::decode_checked(key, value)?),
-            Some(b'k') => drop(SecretRecord::decode_checked(key, value)?),
-            Some(b's') => {
+            Some(kind::FORMER_MEMBER) => drop(MemberRecord::decode_checked(key, value)?),
+            Some(
+                kind::READ_MARK | kind::TRIMMED_THROUGH | kind::SHARED_REMOVED | kind::EXPIRING_ID,
+            ) => drop(NumberRecord::decode_checked(key, value)?),
+            Some(kind::SIGNING_KEY) => drop(SecretRecord::decode_checked(key, value)?),
+            Some(kind::STATE) => {
                 self.findings.commits = StateRecord::decode_checked(key, value)?.last_commit
             }
             _ => return Err(Damaged::at(key).into()),
@@ -185,7 +187,7 @@ impl Checker<'_> {
 
     /// Checks that the id of a message is stored. Without it, the message could be stored twice.
     fn check_id(&mut self, message: &MessageRecord, scope: Scope) -> Result<(), EngineError> {
-        let kind = message.kind().ok_or(Damaged(b'i'))?;
+        let kind = message.kind().ok_or(Damaged(kind::ENTRY))?;
         let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
         if self.view.get::<IdRecord>(&id)?.is_none() {
             self.findings.wrong(format!(
@@ -196,15 +198,16 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Checks that each shared message is in as many inboxes as it was put into, less those that it was removed from. A record
-    /// that can't be read was reported before.
+    /// Checks that each shared message is in as many inboxes as it was put into, less those that it was removed from. A
+    /// record that can't be read was reported before.
     fn check_shared_messages(&mut self) {
-        for (key, value) in Walk::new(self.view, Key::from(b"t")).flatten() {
+        for (key, value) in Walk::new(self.view, Key::from(record::SHARED_MESSAGE_PREFIX)).flatten()
+        {
             let Ok(shared) = SharedMessageRecord::decode_checked(&key, &value) else {
                 continue;
             };
             let number = record::last_number::<i64>(&key).cast_unsigned();
-            let Ok(removed) = self.view.number(&record::shared_left_key(number)) else {
+            let Ok(removed) = self.view.number(&record::shared_removed_key(number)) else {
                 continue;
             };
             let removed = removed.unsigned_abs();

@@ -9,7 +9,7 @@ use super::super::bounds::InboxBounds;
 use super::super::engine::{EngineError, View};
 use super::super::kv::Key;
 use super::super::reader;
-use super::super::record::{self, GroupRecord, Record, UserRecord};
+use super::super::record::{self, GroupRecord, Record, UserRecord, kind};
 use super::walk::Walk;
 use crate::id::{GroupId, Uid, Version};
 
@@ -97,10 +97,10 @@ pub fn dump<E>(
             }
         };
         let uid = record::first_number(&key);
-        let found = match key.first() {
-            Some(b'u') => user(&key, &value, uid),
-            Some(b'g') => group(view, &key, &value, record::first_number(&key)),
-            Some(b'i') => {
+        let found = match key.first().copied() {
+            Some(kind::USER) => user(&key, &value, uid),
+            Some(kind::GROUP) => group(view, &key, &value, record::first_number(&key)),
+            Some(kind::ENTRY) => {
                 let version = record::last_number(&key);
                 let last = match inbox {
                     Some((whose, last)) if whose == uid => last,

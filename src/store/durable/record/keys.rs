@@ -9,46 +9,76 @@ use super::super::kv::Key;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Scope};
 
+/// The kinds of records: the first byte of a key.
+pub mod kind {
+    /// An entry of an inbox.
+    pub const ENTRY: u8 = b'i';
+    /// A message to a group, which the entries of its receivers share.
+    pub const SHARED_MESSAGE: u8 = b't';
+    /// The number of inboxes that a shared message was removed from.
+    pub const SHARED_REMOVED: u8 = b'o';
+    /// The id of a stored message.
+    pub const MESSAGE_ID: u8 = b'd';
+    /// The id of a removed message, which is kept until it expires.
+    pub const EXPIRING_ID: u8 = b'x';
+    /// The read mark of a user.
+    pub const READ_MARK: u8 = b'r';
+    /// The newest version that was removed from an inbox.
+    pub const TRIMMED_THROUGH: u8 = b'c';
+    /// A registered user.
+    pub const USER: u8 = b'u';
+    /// A group, without its members.
+    pub const GROUP: u8 = b'g';
+    /// A present member of a group.
+    pub const MEMBER: u8 = b'm';
+    /// A former membership of a group.
+    pub const FORMER_MEMBER: u8 = b'f';
+    /// The secret that signs tokens.
+    pub const SIGNING_KEY: u8 = b'k';
+    /// The state of the store, which every commit writes.
+    pub const STATE: u8 = b's';
+}
+
 /// The prefix of all users.
-pub const USERS: &[u8] = b"u";
+pub const USER_PREFIX: &[u8] = &[kind::USER];
 
 /// The prefix of all groups.
-pub const GROUPS: &[u8] = b"g";
+pub const GROUP_PREFIX: &[u8] = &[kind::GROUP];
 
 /// The prefix of all members of all groups.
-pub const MEMBERS: &[u8] = b"m";
+pub const MEMBER_PREFIX: &[u8] = &[kind::MEMBER];
 
 /// The prefix of all former members.
-pub const FORMER: &[u8] = b"f";
+pub const FORMER_MEMBER_PREFIX: &[u8] = &[kind::FORMER_MEMBER];
 
 /// The prefix of all shared messages.
-pub const SHARED_MESSAGES: &[u8] = b"t";
+pub const SHARED_MESSAGE_PREFIX: &[u8] = &[kind::SHARED_MESSAGE];
 
 /// The prefix of all entries of all inboxes.
-pub const INBOXES: &[u8] = b"i";
+pub const ENTRY_PREFIX: &[u8] = &[kind::ENTRY];
 
 /// The prefix of the last removed version of each inbox.
-pub const TRIMMED: &[u8] = b"c";
+pub const TRIMMED_THROUGH_PREFIX: &[u8] = &[kind::TRIMMED_THROUGH];
 
 /// The prefix of all message ids that expire.
-pub const EXPIRING: &[u8] = b"x";
+pub const EXPIRING_ID_PREFIX: &[u8] = &[kind::EXPIRING_ID];
 
 /// The key of the secret that signs tokens.
-pub const SIGNING_KEY: &[u8] = b"k";
+pub const SIGNING_KEY: &[u8] = &[kind::SIGNING_KEY];
 
 /// The key of the [`StateRecord`](super::StateRecord).
-pub const STATE: &[u8] = b"s";
+pub const STATE: &[u8] = &[kind::STATE];
 
 /// The highest count of numbers in a key that has nothing else, and the length of such a key.
 const MAX_NUMBERS: usize = 3;
 const MAX_LEN: usize = 1 + MAX_NUMBERS * size_of::<i64>();
 
 /// Returns a key of numbers. The engine mostly stores it without an allocation of its own, because it is short.
-fn key<const N: usize>(tag: u8, numbers: [i64; N]) -> Key {
+fn key<const N: usize>(kind: u8, numbers: [i64; N]) -> Key {
     const { assert!(N <= MAX_NUMBERS) };
     let mut bytes = [0; MAX_LEN];
     let mut rest = bytes.as_mut_slice();
-    rest.put_u8(tag);
+    rest.put_u8(kind);
     for number in numbers {
         rest.put_i64(number);
     }
@@ -58,12 +88,12 @@ fn key<const N: usize>(tag: u8, numbers: [i64; N]) -> Key {
 
 /// Returns the prefix of all entries of an inbox.
 pub fn inbox_prefix(uid: Uid) -> Key {
-    key(b'i', [uid.0])
+    key(kind::ENTRY, [uid.0])
 }
 
 /// Returns the key of an entry of an inbox.
-pub fn inbox_key(uid: Uid, version: Version) -> Key {
-    key(b'i', [uid.0, version.0])
+pub fn entry_key(uid: Uid, version: Version) -> Key {
+    key(kind::ENTRY, [uid.0, version.0])
 }
 
 /// Returns the prefix of all scopes in which `source` has used `msg_id`.
@@ -80,7 +110,7 @@ pub fn id_key(kind: Kind, source: Uid, msg_id: MsgId<'_>, scope: Scope) -> Key {
 
 fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.0.len() + 8);
-    key.extend_from_slice(&[b'd', kind_number(kind)]);
+    key.extend_from_slice(&[kind::MESSAGE_ID, kind_number(kind)]);
     key.extend_from_slice(&source.0.to_be_bytes());
     // The length comes first, so that the prefix of one id is never that of a longer one.
     let length = u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX);
@@ -91,58 +121,58 @@ fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
 
 /// Returns the key of a shared message, which all its receivers share.
 pub fn shared_key(number: u64) -> Key {
-    key(b't', [number.cast_signed()])
+    key(kind::SHARED_MESSAGE, [number.cast_signed()])
 }
 
 /// Returns the key of the number of inboxes that a shared message was removed from.
-pub fn shared_left_key(number: u64) -> Key {
-    key(b'o', [number.cast_signed()])
+pub fn shared_removed_key(number: u64) -> Key {
+    key(kind::SHARED_REMOVED, [number.cast_signed()])
 }
 
 /// Returns the key of a user.
 pub fn user_key(uid: Uid) -> Key {
-    key(b'u', [uid.0])
+    key(kind::USER, [uid.0])
 }
 
 /// Returns the key of a group.
 pub fn group_key(group: GroupId) -> Key {
-    key(b'g', [group.0])
+    key(kind::GROUP, [group.0])
 }
 
 /// Returns the prefix of all members of a group. The last number of each key is the member's uid.
 pub fn members_prefix(group: GroupId) -> Key {
-    key(b'm', [group.0])
+    key(kind::MEMBER, [group.0])
 }
 
 /// Returns the key of a member.
 pub fn member_key(group: GroupId, uid: Uid) -> Key {
-    key(b'm', [group.0, uid.0])
+    key(kind::MEMBER, [group.0, uid.0])
 }
 
 /// Returns the prefix of all former memberships of `uid` in `group`.
 pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
-    key(b'f', [uid.0, group.0])
+    key(kind::FORMER_MEMBER, [uid.0, group.0])
 }
 
 /// Returns the key of a former membership, which ended before the shared message `until`.
 pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
-    key(b'f', [uid.0, group.0, until.cast_signed()])
+    key(kind::FORMER_MEMBER, [uid.0, group.0, until.cast_signed()])
 }
 
 /// Returns the key of a user's read mark.
 pub fn read_key(uid: Uid) -> Key {
-    key(b'r', [uid.0])
+    key(kind::READ_MARK, [uid.0])
 }
 
 /// Returns the key of the last version that was removed from an inbox.
 pub fn trimmed_through_key(uid: Uid) -> Key {
-    key(b'c', [uid.0])
+    key(kind::TRIMMED_THROUGH, [uid.0])
 }
 
 /// Returns the key of an id that expires. The message with this id was removed, and the id is kept until the message is
 /// so old that nobody sends it again.
 pub fn expiring_key(sent_at: i64, id: &[u8]) -> Key {
-    let mut key = EXPIRING.to_vec();
+    let mut key = EXPIRING_ID_PREFIX.to_vec();
     key.extend_from_slice(&sent_at.to_be_bytes());
     key.extend_from_slice(id);
     key.into()
@@ -176,7 +206,7 @@ pub fn last_number<T: From<i64>>(key: &[u8]) -> T {
 
 /// Returns what an [`id_key`] is made of, if it is one.
 pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
-    let [b'd', number, rest @ ..] = key else {
+    let [kind::MESSAGE_ID, number, rest @ ..] = key else {
         return None;
     };
     let kind = kind_of((*number).into())?;

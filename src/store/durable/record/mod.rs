@@ -170,8 +170,8 @@ pub struct GroupRecord {
 /// A membership of a group, present or former.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct MemberRecord {
-    /// The number that the next shared message of any group had when the user joined: the member receives the messages of
-    /// this group from that number on.
+    /// The number that the next shared message of any group had when the user joined: the member receives the messages
+    /// of this group from that number on.
     #[prost(uint64, tag = "1")]
     pub since: u64,
 }
@@ -314,7 +314,7 @@ mod tests {
         for bit in 0..value.len() * 8 {
             let mut flipped = value.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(UserRecord::decode_checked(&key, &flipped) == Err(Damaged(b'u')));
+            assert!(UserRecord::decode_checked(&key, &flipped) == Err(Damaged(kind::USER)));
         }
     }
 
@@ -355,7 +355,7 @@ mod tests {
             encode_own(&message, &mut encoded);
             assert_eq!(encoded, prost::Message::encode_to_vec(&record));
             // One encoding serves many keys.
-            for key in [inbox_key(Uid(1), Version(1)), inbox_key(Uid(2), Version(9))] {
+            for key in [entry_key(Uid(1), Version(1)), entry_key(Uid(2), Version(9))] {
                 let value = seal(&key, &mut encoded);
                 assert!(EntryRecord::decode_checked(&key, &value).unwrap() == record);
             }

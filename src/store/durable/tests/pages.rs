@@ -12,7 +12,7 @@ async fn an_inbox_that_lacks_an_entry_is_an_error_and_no_other_is() {
     {
         let engine = store.shared.engine.read();
         let engine = engine.as_ref().unwrap();
-        let gone = (record::inbox_key(Uid(2), Version(2)), None);
+        let gone = (record::entry_key(Uid(2), Version(2)), None);
         engine.write(vec![gone]).unwrap();
         engine.publish();
         // Otherwise the page would come from memory.

@@ -28,8 +28,8 @@ pub enum Job {
         /// Takes the results.
         answer: AnswerSender<Result<Committed, StoreError>>,
     },
-    /// Stores the [read marks](super::super::marks) that are noted. Every commit does that, so this only makes sure that
-    /// there is one.
+    /// Stores the [read marks](super::super::marks) that are noted. Every commit does that, so this only makes sure
+    /// that there is one.
     StoreMarks,
     /// Removes old entries of an inbox.
     Trim {
@@ -48,7 +48,7 @@ pub enum Job {
     Expire {
         /// The generation of the store that `keys` were found in. In another one the ids may be in use, and are kept.
         generation: u64,
-        /// The keys of the [expiring](super::super::record::EXPIRING) ids.
+        /// The keys of the [expiring](super::super::record::EXPIRING_ID_PREFIX) ids.
         keys: Vec<Key>,
         /// Takes the number of forgotten ids.
         answer: AnswerSender<Result<u64, StoreError>>,
