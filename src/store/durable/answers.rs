@@ -1,7 +1,7 @@
 //! The answers to the requests of a commit, and how they reach the tasks that have asked.
 //!
-//! Serves the writer. No request is answered with success before its commit has ended; a refused one is answered at once.
-//! Every request is answered, even if some of the tasks that have asked are gone.
+//! Serves the writer. No request is answered with success before its commit has ended; a refused one is answered at
+//! once. Every request is answered, even if some of the tasks that have asked are gone.
 
 use tokio::sync::oneshot;
 
@@ -49,10 +49,12 @@ impl PendingAnswer {
             committed, stored, ..
         } = self
         {
-            let grown = std::mem::take(&mut committed.grown_inboxes);
+            let grown_inboxes = std::mem::take(&mut committed.grown_inboxes);
             if *stored > 0 {
-                let grown = grown.into_iter().filter_map(|inbox| inbox_state(inbox.uid));
-                committed.grown_inboxes = grown.collect();
+                let grown_inboxes = grown_inboxes
+                    .into_iter()
+                    .filter_map(|inbox| inbox_state(inbox.uid));
+                committed.grown_inboxes = grown_inboxes.collect();
             }
         }
     }

@@ -56,7 +56,7 @@ impl BatchProgress {
     /// turn, at least one write is done, whatever it costs. Otherwise all writes that are done cost no more than a
     /// piece.
     pub fn do_piece(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
-        let (mut spent, mut grown) = (0, Vec::new());
+        let (mut spent, mut grown_inboxes) = (0, Vec::new());
         while let Some(write) = self.writes.as_slice().first() {
             let cost = cost(draft, write);
             let must = is_its_turn && spent == 0;
@@ -67,14 +67,14 @@ impl BatchProgress {
             let Some(write) = self.writes.next() else {
                 break;
             };
-            let done = draft.apply(write, &mut grown);
+            let done = draft.apply(write, &mut grown_inboxes);
             spent += draft.take_lookup_cost();
             self.results.push(done.unwrap_or_else(|error| {
                 tracing::error!(%error, "a write was refused");
                 Err(Rejected::Unreadable)
             }));
         }
-        for uid in grown {
+        for uid in grown_inboxes {
             if let Ok(state) = draft.inbox_state(uid) {
                 self.grown_inboxes.insert(uid, state);
             }

@@ -59,7 +59,7 @@ impl InboxBounds {
 #[derive(Debug, Clone, Copy)]
 pub struct InboxChange {
     /// The bounds that the last commit has left.
-    pub before: InboxBounds,
+    pub old: InboxBounds,
     /// The bounds with this commit.
-    pub now: InboxBounds,
+    pub new: InboxBounds,
 }

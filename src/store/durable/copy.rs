@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::errors::OpenError;
 use super::folder::{self, OpenFolder};
-use super::folder_check::{self, Tables};
+use super::folder_check::{self, TableLinks};
 use super::layout::{self, LOCK, TABLES};
 use super::litter::is_litter;
 use super::safe_files;
@@ -46,8 +46,8 @@ impl Copied {
     }
 }
 
-/// Copies a folder that is a store, and opens the copy. `begun` is told the folder of the copy before anything is in it, so
-/// that the copy can be removed whatever becomes of this thread.
+/// Copies a folder that is a store, and opens the copy. `begun` is told the folder of the copy before anything is in
+/// it, so that the copy can be removed whatever becomes of this thread.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ fn open_with(
     if folder::read_format(path)?.is_none() {
         return Err(OpenError::NoStore(path.to_owned()));
     }
-    folder_check::check(path, Tables::Own)?;
+    folder_check::check(path, TableLinks::Refused)?;
     let original = lock_out_writers(path)?;
     let temp = std::env::temp_dir();
     let copy = tempfile::Builder::new().prefix("imd-store-").tempdir();
@@ -80,7 +80,7 @@ fn open_with(
     check_room(&steps, &temp, free_space).map_err(unusable)?;
     steps.iter().try_for_each(Step::run).map_err(unusable)?;
     let folder = folder::open_copy(copy.path(), buffer);
-    let folder = folder.map_err(|error| error.instead_of(copy.path(), path))?;
+    let folder = folder.map_err(|error| error.with_original_path(copy.path(), path))?;
     Ok(Copied {
         folder,
         copy,
@@ -177,8 +177,8 @@ fn add_steps(from: &Path, to: PathBuf, steps: &mut Vec<Step>) -> io::Result<()> 
     Ok(())
 }
 
-/// Makes sure, before anything is written, that the files of a copy fit the folder `temp`: other programs need the rest of
-/// its disk. If the system can't tell the free space, the copy is tried.
+/// Makes sure, before anything is written, that the files of a copy fit the folder `temp`: other programs need the rest
+/// of its disk. If the system can't tell the free space, the copy is tried.
 fn check_room(
     steps: &[Step],
     temp: &Path,
@@ -228,8 +228,8 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     to.set_len(len)
 }
 
-/// Gives the parts of a file to `part`, each with its position, except for those that are zero. Returns the length of the
-/// file.
+/// Gives the parts of a file to `part`, each with its position, except for those that are zero. Returns the length of
+/// the file.
 fn read_chunks(path: &Path, mut part: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<u64> {
     let mut file = safe_files::open(path, OpenOptions::new().read(true))?;
     let mut chunk = vec![0; CHUNK];

@@ -43,20 +43,20 @@ impl Default for DeliveryCounts {
 impl DeliveryCounts {
     /// Counts the entries that a commit has stored and removed.
     pub fn committed(&mut self, changes: &HashMap<Uid, InboxChange>) {
-        for (&uid, &InboxChange { before, now }) in changes {
-            if now.total > before.total {
-                let new = (now.total - before.total).unsigned_abs();
-                self.ledger.stored += new;
+        for (&uid, &InboxChange { old, new }) in changes {
+            if new.total > old.total {
+                let added = (new.total - old.total).unsigned_abs();
+                self.ledger.stored += added;
                 let counted = self.inboxes.get(&uid).copied();
                 let mut counted = counted.unwrap_or(InboxCounts {
-                    accounted_through: before.total,
+                    accounted_through: old.total,
                     ledger: Ledger::default(),
                 });
-                counted.ledger.stored += new;
+                counted.ledger.stored += added;
                 self.inboxes.insert(uid, counted);
             }
-            if now.trimmed_through > before.trimmed_through {
-                self.trimmed(uid, now.trimmed_through);
+            if new.trimmed_through > old.trimmed_through {
+                self.trimmed(uid, new.trimmed_through);
             }
         }
     }

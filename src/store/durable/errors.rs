@@ -155,7 +155,7 @@ impl OpenError {
 
     /// Returns the error of a private copy as one of the `folder` that was copied: its path takes the place of the
     /// copy's.
-    pub(super) fn instead_of(self, copy: &Path, folder: &Path) -> Self {
+    pub(super) fn with_original_path(self, copy: &Path, folder: &Path) -> Self {
         let moved = |path: PathBuf| match path.strip_prefix(copy) {
             Ok(rest) if rest.as_os_str().is_empty() => folder.to_owned(),
             Ok(rest) => folder.join(rest),

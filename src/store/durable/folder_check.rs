@@ -19,11 +19,11 @@ use super::safe_files;
 
 /// Whether symbolic links may stand for the engine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tables {
-    /// The tables are files of the folder.
-    Own,
+pub enum TableLinks {
+    /// Every table has to be a file of the folder.
+    Refused,
     /// The tables may be links: the folder is a private copy that `imd` has made.
-    Linked,
+    Allowed,
 }
 
 /// Makes sure that every entry is what a store has there. Nothing is changed.
@@ -32,12 +32,12 @@ pub enum Tables {
 ///
 /// [`OpenError::UnexpectedEntry`] for the first entry that is something else, belongs to another user or is a hard
 /// link; [`OpenError::Unusable`] when the system can't read an entry.
-pub fn check(path: &Path, tables: Tables) -> Result<(), OpenError> {
+pub fn check(path: &Path, links: TableLinks) -> Result<(), OpenError> {
     let unusable = OpenError::unusable(path);
     let owner = Owner::of(&fs::metadata(path).map_err(unusable)?);
     let mut planted = None;
     walk(path, |entry, found| {
-        let why = entry.check_entry(found, tables);
+        let why = entry.check_entry(found, links);
         let why = why.or_else(|| {
             let stranger = owner.stranger(found)?;
             Some(format!("belongs to another user ({stranger})"))
@@ -80,7 +80,7 @@ struct Entry {
 
 impl Entry {
     /// Returns what is wrong with the entry, as the rest of a sentence, if it is not what a store has there.
-    fn check_entry(&self, found: &Metadata, tables: Tables) -> Option<String> {
+    fn check_entry(&self, found: &Metadata, links: TableLinks) -> Option<String> {
         let parts: Vec<&OsStr> = self.name.iter().collect();
         let (is_folder, is_table) = match parts.as_slice() {
             [engine] => (*engine == ENGINE, false),
@@ -99,7 +99,7 @@ impl Entry {
                 format!("is {what}, where a store has a folder")
             });
         }
-        if is_table && found.is_symlink() && tables == Tables::Linked {
+        if is_table && found.is_symlink() && links == TableLinks::Allowed {
             return None;
         }
         if !found.is_file() {

@@ -114,7 +114,7 @@ const READERS: usize = 4;
 
 /// A store in a folder.
 pub struct DurableStore {
-    shared: Arc<Shared>,
+    shared: Arc<OpenStore>,
     /// Where requests to the writer are queued.
     jobs: mpsc::Sender<Job>,
     /// A permit for each of the [`READERS`].
@@ -132,8 +132,8 @@ impl fmt::Debug for DurableStore {
     }
 }
 
-/// The part of the store that the writer and the readers share.
-struct Shared {
+/// An open store, as its writer and its readers share it.
+struct OpenStore {
     /// The folder.
     path: PathBuf,
     /// Whether the folder held no store before it was opened.
@@ -202,7 +202,7 @@ impl DurableStore {
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
         let folder_guard =
             FolderGuard::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(OpenStore {
             path: path.to_owned(),
             is_new,
             sync: config.sync,
@@ -319,7 +319,7 @@ impl DurableStore {
     }
 }
 
-impl Shared {
+impl OpenStore {
     /// Reads the published state of the engine, together with what `pick` takes from the cache at the same moment.
     /// Blocks.
     fn read<P, T>(

@@ -169,7 +169,7 @@ impl Recent {
             return self.publish_bounds_only(changes, new_messages);
         }
         for (&uid, change) in changes {
-            self.advance(uid, change.now);
+            self.advance(uid, change.new);
         }
         for new_message in new_messages {
             for uid in new_message.receivers.uids() {
@@ -191,13 +191,13 @@ impl Recent {
         new_messages: Vec<CachedMessage>,
     ) -> Evicted {
         let mut entries = Vec::new();
-        for (&uid, InboxChange { before, now }) in changes {
-            if now.total > before.total
+        for (&uid, InboxChange { old, new }) in changes {
+            if new.total > old.total
                 && let Some(mut inbox) = self.inboxes.get_mut(&uid)
             {
                 entries.push(mem::take(&mut inbox.newest));
             }
-            self.advance(uid, *now);
+            self.advance(uid, *new);
         }
         Evicted {
             _messages: new_messages,
@@ -336,10 +336,9 @@ mod tests {
             let mut touch = |uid: Uid,
                              bounds: &HashMap<Uid, InboxBounds>,
                              change: &dyn Fn(&mut InboxBounds)| {
-                let before = bounds.get(&uid).copied().unwrap_or_default();
-                let now = before;
-                let entry = touched.entry(uid).or_insert(InboxChange { before, now });
-                change(&mut entry.now);
+                let old = bounds.get(&uid).copied().unwrap_or_default();
+                let entry = touched.entry(uid).or_insert(InboxChange { old, new: old });
+                change(&mut entry.new);
             };
             for uids in to {
                 self.sent += 1;
@@ -372,7 +371,7 @@ mod tests {
             }
             drop(self.recent.publish(&touched, new_messages));
             for (uid, touched) in touched {
-                self.bounds.insert(uid, touched.now);
+                self.bounds.insert(uid, touched.new);
             }
         }
 

@@ -109,22 +109,22 @@ impl Checked {
     /// # Errors
     ///
     /// What is wrong, when the user has an inbox already, or when the bounds contradict each other.
-    pub fn inbox(&mut self, ends: InboxSummary) -> Result<(), Wrong> {
+    pub fn inbox(&mut self, summary: InboxSummary) -> Result<(), Wrong> {
         let InboxSummary {
             uid,
             read,
             trimmed_through: removed,
             total,
-        } = ends;
+        } = summary;
         positive("uid", uid)?;
         let fits_together =
             Version::START <= removed && removed <= read && read <= total && total < Version::MAX;
         ensure(fits_together, || {
             format!("removed {removed}, read {read} and total {total} do not fit together")
         })?;
-        let is_new = self.inboxes.insert(uid, (ends, 0)).is_none();
+        let is_new = self.inboxes.insert(uid, (summary, 0)).is_none();
         ensure(is_new, || format!("the inbox of {uid} is there twice"))?;
-        fits(self.builder.inbox(ends))
+        fits(self.builder.inbox(summary))
     }
 
     /// Adds a message, and the entries of inboxes that hold it.
@@ -183,11 +183,11 @@ impl Checked {
             ensure(got_it.contains(&uid), || {
                 format!("{uid} did not receive it")
             })?;
-            let Some((ends, filled)) = self.inboxes.get_mut(&uid) else {
+            let Some((summary, filled)) = self.inboxes.get_mut(&uid) else {
                 return Err(format!("there is no inbox of {uid}"));
             };
             ensure(
-                ends.trimmed_through < version && version <= ends.total,
+                summary.trimmed_through < version && version <= summary.total,
                 || format!("the inbox of {uid} does not have version {version}"),
             )?;
             ensure(self.places.insert((uid, version)), || {
@@ -209,8 +209,8 @@ impl Checked {
     ///
     /// Which inbox lacks entries, and how many.
     pub fn finish(self) -> Result<Snapshot, Wrong> {
-        for (uid, (ends, filled)) in &self.inboxes {
-            let missing = ends.total - ends.trimmed_through - filled;
+        for (uid, (summary, filled)) in &self.inboxes {
+            let missing = summary.total - summary.trimmed_through - filled;
             ensure(missing == 0, || {
                 format!("the inbox of {uid} lacks {missing} entries")
             })?;

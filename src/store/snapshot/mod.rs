@@ -60,7 +60,8 @@ pub struct Snapshot {
 pub(super) struct InboxSummary {
     /// The user to whom the inbox belongs.
     pub uid: Uid,
-    /// The read mark: the newest version that the user has read, or that was removed. From `trimmed_through` to `total`.
+    /// The read mark: the newest version that the user has read, or that was removed. From `trimmed_through` to
+    /// `total`.
     pub read: Version,
     /// The newest version that was removed, or 0 if none was.
     pub trimmed_through: Version,
@@ -197,9 +198,9 @@ impl SnapshotBuilder {
     /// # Errors
     ///
     /// [`SaveError::TooLarge`], when the snapshot exceeds its limit.
-    pub fn inbox(&mut self, ends: InboxSummary) -> Result<(), SaveError> {
+    pub fn inbox(&mut self, summary: InboxSummary) -> Result<(), SaveError> {
         self.take(LINE)?;
-        self.snapshot.inboxes.push(ends);
+        self.snapshot.inboxes.push(summary);
         Ok(())
     }
 
@@ -250,7 +251,7 @@ impl SnapshotBuilder {
         for group in groups {
             group.members.sort_unstable();
         }
-        inboxes.sort_unstable_by_key(|ends| ends.uid);
+        inboxes.sort_unstable_by_key(|summary| summary.uid);
         for stored in messages.iter_mut() {
             stored.receivers.sort_unstable();
             stored.places.sort_unstable();

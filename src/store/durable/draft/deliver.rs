@@ -22,7 +22,7 @@ impl Draft<'_> {
         &mut self,
         target: Uid,
         message: Arc<Message>,
-        grown: &mut Vec<Uid>,
+        grown_inboxes: &mut Vec<Uid>,
     ) -> Applied {
         let id = record::id_key(
             message.kind,
@@ -43,7 +43,7 @@ impl Draft<'_> {
             message,
             receivers: Receivers::One(target),
         });
-        grown.push(target);
+        grown_inboxes.push(target);
         Ok(Ok(WriteOutcome::Stored {
             uid: target,
             version,
@@ -54,7 +54,7 @@ impl Draft<'_> {
     pub(super) fn put_into_inboxes(
         &mut self,
         message: Arc<Message>,
-        grown: &mut Vec<Uid>,
+        grown_inboxes: &mut Vec<Uid>,
     ) -> Applied {
         let Some(group) = message.group() else {
             return Ok(Err(Rejected::NoSuchGroup));
@@ -96,7 +96,7 @@ impl Draft<'_> {
         for &uid in members.iter() {
             self.append(uid);
         }
-        grown.extend_from_slice(&members);
+        grown_inboxes.extend_from_slice(&members);
         self.new_messages.push(CachedMessage {
             message,
             receivers: Receivers::Members(Arc::clone(&members)),
@@ -110,8 +110,8 @@ impl Draft<'_> {
         let Some(inbox) = self.inboxes.get_mut(&uid) else {
             return Version::START;
         };
-        inbox.now.total += 1;
-        let version = inbox.now.total;
+        inbox.new.total += 1;
+        let version = inbox.new.total;
         let key = record::entry_key(uid, version);
         let value = record::seal(&key, &mut self.scratch);
         self.bytes += key.len() + value.len();

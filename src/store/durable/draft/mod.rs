@@ -114,24 +114,24 @@ impl<'a> Draft<'a> {
     ///
     /// [`EngineError`] when the bounds of the inbox can't be read.
     pub fn inbox_state(&mut self, uid: Uid) -> Result<InboxState, EngineError> {
-        Ok(self.inbox(uid)?.now.inbox_state(uid))
+        Ok(self.inbox(uid)?.new.inbox_state(uid))
     }
 
-    /// Does one write, as a whole or not at all, and adds the users whose inboxes grow by it to `grown`.
+    /// Does one write, as a whole or not at all, and adds the users whose inboxes grow by it to `grown_inboxes`.
     ///
     /// # Errors
     ///
     /// [`EngineError`] when a record that the write depends on can't be read.
-    pub fn apply(&mut self, write: Write, grown: &mut Vec<Uid>) -> Applied {
+    pub fn apply(&mut self, write: Write, grown_inboxes: &mut Vec<Uid>) -> Applied {
         match write {
-            Write::P2p { target, message } => self.put_into_inbox(target, message, grown),
+            Write::P2p { target, message } => self.put_into_inbox(target, message, grown_inboxes),
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id())? {
                     return Ok(Err(Rejected::NoSuchMessage));
                 }
-                self.put_into_inbox(target, message, grown)
+                self.put_into_inbox(target, message, grown_inboxes)
             }
-            Write::Group { message } => self.put_into_inboxes(message, grown),
+            Write::Group { message } => self.put_into_inboxes(message, grown_inboxes),
             Write::Register { uid, user } => {
                 let key = record::user_key(uid);
                 if self.has::<UserRecord>(&key)? {
@@ -184,7 +184,7 @@ impl<'a> Draft<'a> {
     ///
     /// [`EngineError`] when the bounds of the inbox can't be read.
     pub fn mark_read(&mut self, uid: Uid, read: Version) -> Result<(), EngineError> {
-        let bounds = &mut self.inbox(uid)?.now;
+        let bounds = &mut self.inbox(uid)?.new;
         if read > bounds.read && read <= bounds.total {
             bounds.read = read;
             self.put(record::read_key(uid), &NumberRecord { value: read.0 });
@@ -220,7 +220,7 @@ impl<'a> Draft<'a> {
             Occupied(change) => Ok(change.into_mut()),
             Vacant(vacant) => {
                 let cached = self.recent.lock().bounds(uid);
-                let before = match cached {
+                let old = match cached {
                     Some(bounds) => bounds,
                     None => {
                         let bounds = InboxBounds::read(&self.view, uid)?;
@@ -228,8 +228,7 @@ impl<'a> Draft<'a> {
                         bounds
                     }
                 };
-                let now = before;
-                Ok(vacant.insert(InboxChange { before, now }))
+                Ok(vacant.insert(InboxChange { old, new: old }))
             }
         }
     }

@@ -42,15 +42,12 @@ impl Draft<'_> {
     ///
     /// [`EngineError`] when one of the entries can't be read.
     pub fn trim(&mut self, uid: Uid, through: Version, now: i64) -> Result<u64, EngineError> {
-        let InboxChange {
-            before,
-            now: bounds,
-        } = *self.inbox(uid)?;
+        let InboxChange { old, new } = *self.inbox(uid)?;
         // The entries of this draft are not in the view yet. Retention chose `through` without them.
-        let last = through.min(before.total);
+        let last = through.min(old.total);
         // Everything is read before anything is changed, so that damage leaves the inbox as it is.
         let mut removals = Vec::new();
-        for version in (bounds.trimmed_through.0 + 1..=last.0).map(Version) {
+        for version in (new.trimmed_through.0 + 1..=last.0).map(Version) {
             let key = record::entry_key(uid, version);
             let missing = EngineError::Missing { uid, version };
             let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
@@ -85,7 +82,7 @@ impl Draft<'_> {
             }
         }
         if removed > 0 {
-            self.inbox(uid)?.now.trimmed_through = last;
+            self.inbox(uid)?.new.trimmed_through = last;
             self.put(
                 record::trimmed_through_key(uid),
                 &NumberRecord { value: last.0 },

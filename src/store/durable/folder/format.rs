@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::super::errors::OpenError;
-use super::super::folder_check::{self, Tables};
+use super::super::folder_check::{self, TableLinks};
 use super::super::layout::{FORMAT, ID};
 use super::super::safe_files;
 
@@ -28,7 +28,7 @@ pub fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             // If something else stands in the place of the file, its own error says so.
-            folder_check::check(path, Tables::Linked)?;
+            folder_check::check(path, TableLinks::Allowed)?;
             return Err(OpenError::unusable(path)(error));
         }
     };

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::super::errors::OpenError;
-use super::super::folder_check::{self, Tables};
+use super::super::folder_check::{self, TableLinks};
 use super::super::layout::{CHECKPOINT, FORMAT, LOCK, MAKING};
 use super::super::litter::is_litter;
 use super::super::safe_files;
@@ -29,7 +29,7 @@ pub struct FolderLock {
 /// # Errors
 ///
 /// When the folder is locked already, holds something that is no store, or can't be created or read.
-pub fn lock(path: &Path, tables: Tables) -> Result<FolderLock, OpenError> {
+pub fn lock(path: &Path, links: TableLinks) -> Result<FolderLock, OpenError> {
     let unusable = OpenError::unusable(path);
     match private_folder().create(path) {
         Ok(()) => safe_files::sync_parent(path).map_err(unusable)?,
@@ -39,7 +39,7 @@ pub fn lock(path: &Path, tables: Tables) -> Result<FolderLock, OpenError> {
         }
         Err(error) => return Err(unusable(error)),
     }
-    folder_check::check(path, tables)?;
+    folder_check::check(path, links)?;
     let folder = lock_folder(path, File::try_lock)?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);

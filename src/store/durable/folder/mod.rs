@@ -28,7 +28,7 @@ use std::path::Path;
 use self::format::read_id;
 use super::engine::View;
 use super::errors::OpenError;
-use super::folder_check::{self, Tables};
+use super::folder_check::{self, TableLinks};
 use super::layout::{CHECKPOINT, MAKING};
 use super::safe_files;
 
@@ -56,7 +56,7 @@ impl OpenFolder {
 ///
 /// When the folder can't be used, holds something else, or is damaged.
 pub fn open(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
-    open_with(path, buffer, Tables::Own)
+    open_with(path, buffer, TableLinks::Refused)
 }
 
 /// Opens a private copy of a folder, whose tables are links to those of the original.
@@ -65,7 +65,7 @@ pub fn open(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
 ///
 /// As [`open`].
 pub fn open_copy(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> {
-    open_with(path, buffer, Tables::Linked)
+    open_with(path, buffer, TableLinks::Allowed)
 }
 
 /// Opens a folder that is a store already.
@@ -80,11 +80,11 @@ pub fn open_existing(path: &Path, buffer: u64) -> Result<OpenFolder, OpenError> 
     }
 }
 
-fn open_with(path: &Path, buffer: u64, tables: Tables) -> Result<OpenFolder, OpenError> {
-    let lock = lock::lock(path, tables)?;
+fn open_with(path: &Path, buffer: u64, links: TableLinks) -> Result<OpenFolder, OpenError> {
+    let lock = lock::lock(path, links)?;
     let created = match read_format(path)? {
         Some(format) => {
-            upgrade(path, format, tables)?;
+            upgrade(path, format, links)?;
             None
         }
         None => Some(create(path, buffer)?),
@@ -116,10 +116,10 @@ fn create(path: &Path, buffer: u64) -> Result<RecoveredEngine, OpenError> {
 }
 
 /// Brings a folder of the given format to the newest one.
-fn upgrade(path: &Path, format: u32, tables: Tables) -> Result<(), OpenError> {
+fn upgrade(path: &Path, format: u32, links: TableLinks) -> Result<(), OpenError> {
     let newest = migrate::NEWEST;
     // The upgrade of a private copy leaves the user's folder as it is, so it is not logged.
-    if (format as usize) < newest && tables == Tables::Own {
+    if (format as usize) < newest && links == TableLinks::Refused {
         tracing::warn!(folder = %path.display(), from = format, to = newest, "the store is brought to a newer format");
     }
     migrate::migrate(path, format)

@@ -106,7 +106,7 @@ pub fn dump<E>(
                     Some((whose, last)) if whose == uid => last,
                     _ => match InboxBounds::read(view, uid) {
                         Ok(bounds) => {
-                            item(ends(uid, &bounds))?;
+                            item(inbox_item(uid, &bounds))?;
                             bounds.trimmed_through
                         }
                         Err(error) => {
@@ -146,7 +146,7 @@ fn group(view: &View<'_>, key: &[u8], value: &[u8], gid: GroupId) -> Result<Item
     })
 }
 
-fn ends(uid: Uid, bounds: &InboxBounds) -> Item {
+fn inbox_item(uid: Uid, bounds: &InboxBounds) -> Item {
     Item::Inbox {
         uid,
         read: bounds.read,

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 
-use super::super::Shared;
+use super::super::OpenStore;
 use super::super::answers::{CommitAnswers, Outcome, PendingAnswer};
 use super::super::batch::BatchProgress;
 use super::super::bounds::{InboxBounds, InboxChange};
@@ -209,7 +209,7 @@ impl Writer {
     }
 }
 
-impl Shared {
+impl OpenStore {
     /// Returns the state of an inbox as of the last commit that was stored, with the noted read mark; none if it can't
     /// be read.
     fn inbox_state(&self, engine: &Engine, uid: Uid) -> Option<InboxState> {

@@ -45,7 +45,7 @@ use super::engine::{Engine, EngineError, in_words};
 use super::folder_guard::FolderGuard;
 use super::record::StateRecord;
 use super::restore::Contents;
-use super::{Shared, folder};
+use super::{OpenStore, folder};
 use crate::store::{ReplaceError, StoreError};
 
 /// After a replace that removed more records than this, a compaction is made however little space it gives back:
@@ -64,7 +64,7 @@ enum Step {
 
 /// The writer's state.
 pub struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<OpenStore>,
     queue: Queue,
     checkpoint_file: CheckpointFile,
     /// The state after the last commit.
@@ -84,7 +84,7 @@ pub struct Writer {
 impl Writer {
     /// Creates the writer of an open engine in the given state.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<OpenStore>,
         jobs: (mpsc::WeakSender<Job>, mpsc::Receiver<Job>),
         checkpoint_file: CheckpointFile,
         state: StateRecord,
@@ -261,7 +261,7 @@ impl Writer {
 
 /// Marks the store as failed when the writer panics. Otherwise its owner would not learn that it answers no request any
 /// more.
-struct FailOnPanic(Arc<Shared>);
+struct FailOnPanic(Arc<OpenStore>);
 
 impl Drop for FailOnPanic {
     fn drop(&mut self) {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::super::Shared;
+use super::super::OpenStore;
 use super::super::answers::Outcome;
 use super::super::brake::MayContinue;
 use super::super::draft::Draft;
@@ -393,7 +393,7 @@ impl Writer {
 
 /// Compacts all tables. Ends with an error when it is stopped, or when less than `reserve` bytes are free.
 fn compact(
-    shared: &Arc<Shared>,
+    shared: &Arc<OpenStore>,
     is_alone: bool,
     reserve: u64,
     stopped: Arc<AtomicBool>,
@@ -407,7 +407,7 @@ fn compact(
     engine.compact_while(Arc::new(may_continue), is_alone)
 }
 
-impl Shared {
+impl OpenStore {
     /// Returns a function that says whether compactions of the engine's own threads have space.
     pub(in crate::store::durable) fn compaction_space_check(&self) -> Arc<MayContinue> {
         self.free_space_check(self.min_free / 2)
