@@ -63,7 +63,7 @@ impl Core {
         let snapshot = self.store.snapshot(SNAPSHOT_LIMIT).await?;
         // The snapshot may contain the newest ids, and on a manual clock ids run ahead of the time. A stack that loads the
         // snapshot must not give them out again.
-        Ok(snapshot.reaching(self.services.last_issued_ms()))
+        Ok(snapshot.with_latest_time(self.services.last_issued_ms()))
     }
 
     /// Replaces everything in the store by a snapshot, and starts the counts of the report anew. Ids that are given out

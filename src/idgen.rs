@@ -60,17 +60,17 @@ impl Snowflake {
         }
     }
 
-    /// Returns the millisecond of the last id, or 0 if none was given out yet.
-    pub fn reached(&self) -> i64 {
+    /// Returns the time in the last id, in Unix milliseconds; 0 if none was given out yet.
+    pub fn last_issued_ms(&self) -> i64 {
         match self.last.load(Ordering::Relaxed) {
             last if last == self.first => 0,
             last => (last.min(LAST_STAMP) >> SERIAL_BITS).cast_signed(),
         }
     }
 
-    /// Makes all later ids greater than any that another source may have given out up to the millisecond `reached`.
-    pub fn go_beyond(&self, reached: i64) {
-        let end = (in_ids(reached) << SERIAL_BITS) | SERIAL_MASK;
+    /// Makes all later ids greater than any that another source may have given out up to the millisecond `up_to_ms`.
+    pub fn go_beyond(&self, up_to_ms: i64) {
+        let end = (in_ids(up_to_ms) << SERIAL_BITS) | SERIAL_MASK;
         self.last.fetch_max(end, Ordering::Relaxed);
     }
 
@@ -166,16 +166,16 @@ mod tests {
     fn ids_go_beyond_those_of_another_source_and_never_back() {
         let clock = ManualClock::default();
         let [one, two] = [5, 5].map(|newest| Snowflake::new(0, Arc::new(clock.clone()), newest));
-        assert_eq!(two.reached(), 0);
+        assert_eq!(two.last_issued_ms(), 0);
         let (first, ahead) = (one.next_id(), two.next_id());
         one.go_beyond(clock.unix_ms() - 3_600_000);
         let second = one.next_id();
         assert!(second > first && second >> 22 == clock.unix_ms());
         // The two sources go beyond each other in turn, with a stopped clock.
-        one.go_beyond(two.reached());
+        one.go_beyond(two.last_issued_ms());
         let third = one.next_id();
         assert!(third > ahead);
-        two.go_beyond(one.reached());
+        two.go_beyond(one.last_issued_ms());
         assert!(two.next_id() > third);
     }
 
@@ -287,7 +287,7 @@ mod tests {
             let last = (0..5_000).map(|_| first.next_id()).max().unwrap();
             // A store records how far ids have come, and when its messages were sent. So the next run begins from the
             // later one.
-            for newest in [first.reached(), first.reached().max(before)] {
+            for newest in [first.last_issued_ms(), first.last_issued_ms().max(before)] {
                 let second = Snowflake::new(0, SetClock::new(after), newest);
                 let ids: Vec<i64> = (0..5_000).map(|_| second.next_id()).collect();
                 assert!(ids[0] > last && ids.is_sorted_by(|a, b| a < b));
@@ -304,7 +304,7 @@ mod tests {
         ids.last.store(LAST_STAMP - 5_000, Ordering::Relaxed);
         let all: Vec<i64> = (0..100_000).map(|_| ids.next_id()).collect();
         assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0);
-        assert_eq!(ids.reached(), LAST_MS.cast_signed());
+        assert_eq!(ids.last_issued_ms(), LAST_MS.cast_signed());
         assert_eq!(ids.last_id(), all[99_999]);
     }
 

@@ -90,14 +90,14 @@ impl WriteBatch {
 
     /// Adds a read mark, which is stored together with the writes, so that the sync after the batch need not store it.
     pub(super) fn mark_read(&mut self, uid: Uid, request: &SyncRequest) {
-        let after = request.after;
-        self.read_mark = (after > Version::START).then_some(Write::MarkRead { uid, after });
+        let read = request.after;
+        self.read_mark = (read > Version::START).then_some(Write::MarkRead { uid, read });
     }
 
     /// Adds the time in the newest id that the server gave to a message. It is stored together with the messages, so that a
     /// restarted stack gives out greater ids.
-    pub(super) fn set_issued_ids(&mut self, reached: i64) {
-        self.issued_ids = Some(reached);
+    pub(super) fn set_issued_ids(&mut self, up_to_ms: i64) {
+        self.issued_ids = Some(up_to_ms);
     }
 
     /// Returns the send time of the messages of this batch, in Unix milliseconds.
@@ -184,7 +184,7 @@ impl Services {
                 all.extend(writes.iter().map(PendingWrite::write));
                 // Added last, so that the first results are those of the messages.
                 all.extend(read_mark);
-                all.extend(issued_ids.map(|reached| Write::IssuedIds { reached }));
+                all.extend(issued_ids.map(|up_to_ms| Write::IssuedIds { up_to_ms }));
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
                     failed.log();

@@ -66,7 +66,7 @@ impl Services {
                 name: name.clone(),
                 owner,
                 members: members.clone(),
-                made_at: self.clock.unix_ms().max(self.ids.reached()),
+                made_at: self.clock.unix_ms().max(self.ids.last_issued_ms()),
             };
             match self.store_for(owner, made).await? {
                 Ok(()) => return Ok(id),

@@ -229,7 +229,7 @@ impl Services {
         let has_generated_id = request.msg_id.as_str().is_empty();
         let msg_id = if has_generated_id {
             let id = self.next_id(source, sent_at);
-            batch.set_issued_ids(self.ids.reached());
+            batch.set_issued_ids(self.ids.last_issued_ms());
             MsgId(digits.format(id))
         } else {
             request.msg_id

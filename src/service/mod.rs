@@ -241,7 +241,7 @@ impl Services {
 
     /// Returns the time in the newest id that was given out, in Unix milliseconds.
     pub fn last_issued_ms(&self) -> i64 {
-        self.ids.reached()
+        self.ids.last_issued_ms()
     }
 
     /// Adapts the services to new contents of the store, which have replaced the old ones: ids that are given out from now on
@@ -330,7 +330,8 @@ impl Services {
             ..FrameContext::default()
         };
         // The first id can't repeat an earlier one.
-        let applies = |action: &Action| *action != Action::Duplicate || self.ids.reached() != 0;
+        let applies =
+            |action: &Action| *action != Action::Duplicate || self.ids.last_issued_ms() != 0;
         let hit = self
             .lab
             .find_and_record_call_hit(Site::IdgenNext, &context, applies);

@@ -55,7 +55,7 @@ pub enum Write {
     },
     /// Adds members to a group: all of them, or none. A user who is a member already stays one.
     Join {
-        /// The group.
+        /// The group that gets the members.
         group: GroupId,
         /// The users who join.
         uids: Vec<Uid>,
@@ -65,7 +65,7 @@ pub enum Write {
     /// Removes a member from a group. The user's inbox keeps the messages to the group. It is no error if the user is
     /// not a member.
     Quit {
-        /// The group.
+        /// The group that the user leaves.
         group: GroupId,
         /// The user who leaves.
         uid: Uid,
@@ -76,13 +76,13 @@ pub enum Write {
         /// The user whose read mark is moved.
         uid: Uid,
         /// The newest version that the user has read. A version beyond the inbox leaves the mark where it is.
-        after: Version,
+        read: Version,
     },
     /// Notes how far the ids that the server gives out have come, for
     /// [`latest_time_ms`](super::AccountStore::latest_time_ms).
     IssuedIds {
         /// The time in the newest id, in Unix milliseconds. It can be ahead of the clock.
-        reached: i64,
+        up_to_ms: i64,
     },
 }
 

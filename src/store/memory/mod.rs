@@ -479,7 +479,7 @@ mod tests {
             send(7, count),
             Write::MarkRead {
                 uid: Uid(1),
-                after: Version(3),
+                read: Version(3),
             },
             Write::Register { uid: Uid(7), user },
             Write::CreateGroup {

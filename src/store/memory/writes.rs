@@ -121,16 +121,16 @@ impl State {
                 None => WriteOutcome::Done,
             },
             Write::Quit { group, uid } => self.quit(group, uid)?,
-            Write::MarkRead { uid, after } => {
+            Write::MarkRead { uid, read } => {
                 if let Some(inbox) = self.inboxes.get_mut(uid)
-                    && after <= inbox.entries.total()
+                    && read <= inbox.entries.total()
                 {
-                    inbox.read = inbox.read.max(after);
+                    inbox.read = inbox.read.max(read);
                 }
                 WriteOutcome::Done
             }
-            Write::IssuedIds { reached } => {
-                self.latest_time_ms = self.latest_time_ms.max(reached);
+            Write::IssuedIds { up_to_ms } => {
+                self.latest_time_ms = self.latest_time_ms.max(up_to_ms);
                 WriteOutcome::Done
             }
         };

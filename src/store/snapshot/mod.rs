@@ -98,7 +98,7 @@ impl StoredMessage {
 impl Snapshot {
     /// Raises the newest time of the snapshot to that of the ids which the stack has given out, in Unix milliseconds.
     #[must_use]
-    pub fn reaching(mut self, latest_time_ms: i64) -> Self {
+    pub fn with_latest_time(mut self, latest_time_ms: i64) -> Self {
         self.latest_time_ms = self.latest_time_ms.max(latest_time_ms);
         self
     }

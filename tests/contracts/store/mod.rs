@@ -354,9 +354,9 @@ async fn each_write_of_a_batch_has_its_outcome(store: Arc<dyn Store>) {
     let marks = vec![
         Write::MarkRead {
             uid: Uid(1),
-            after: Version(2),
+            read: Version(2),
         },
-        Write::IssuedIds { reached: 9 },
+        Write::IssuedIds { up_to_ms: 9 },
         quit(50, 2),
     ];
     let committed = commit(&*store, marks).await;
@@ -531,12 +531,12 @@ async fn users_who_join_together_all_join_or_none_does(store: Arc<dyn Store>) {
 
 async fn issued_ids_are_remembered(store: Arc<dyn Store>) {
     let store = &*store;
-    let reached = |reached| Write::IssuedIds { reached };
-    let committed = commit(store, vec![p2p(1, 2, "a"), reached(50)]).await;
+    let issued = |up_to_ms| Write::IssuedIds { up_to_ms };
+    let committed = commit(store, vec![p2p(1, 2, "a"), issued(50)]).await;
     assert_eq!(committed.accepted(), [Ok(()), Ok(())]);
     assert_eq!(store.latest_time_ms().await.unwrap(), 50);
-    one(store, reached(40)).await.unwrap();
-    one(store, reached(60)).await.unwrap();
+    one(store, issued(40)).await.unwrap();
+    one(store, issued(60)).await.unwrap();
     assert_eq!(store.latest_time_ms().await.unwrap(), 60);
 }
 
@@ -752,7 +752,7 @@ async fn the_read_mark_only_moves_forward(store: Arc<dyn Store>) {
 }
 
 async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
-    let read = |after| Write::MarkRead { uid: Uid(2), after };
+    let read = |read| Write::MarkRead { uid: Uid(2), read };
     for (n, (asked, mark)) in [(1, 1), (0, 1), (3, 3), (9, 3), (-1, 3), (2, 3)]
         .into_iter()
         .enumerate()
@@ -766,7 +766,7 @@ async fn a_read_mark_can_come_with_other_writes(store: Arc<dyn Store>) {
     // A read mark creates no inbox, and is no growth of one.
     let nobody = Write::MarkRead {
         uid: Uid(7),
-        after: Version(1),
+        read: Version(1),
     };
     let committed = store.commit(vec![nobody]).await.unwrap();
     assert_eq!(

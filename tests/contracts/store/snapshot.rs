@@ -382,5 +382,5 @@ async fn a_batch_that_a_replacement_interrupts_leaves_nothing() {
     assert!(futures_util::poll!(&mut long).is_pending());
     store.replace(Snapshot::default()).await.unwrap();
     assert!(long.await.is_err());
-    assert!(saved(&store).await == Snapshot::default().reaching(1));
+    assert!(saved(&store).await == Snapshot::default().with_latest_time(1));
 }

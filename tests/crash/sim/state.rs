@@ -187,16 +187,16 @@ impl State {
                 let new = uids.iter().filter(|uid| !members.contains(uid));
                 new.map(|&uid| Record::Member { group, uid }).collect()
             }
-            Write::IssuedIds { reached } => vec![Record::TimeSeen(*reached)],
+            Write::IssuedIds { up_to_ms } => vec![Record::TimeSeen(*up_to_ms)],
             Write::Quit { group, uid } => {
                 members(*group)?;
                 let (group, uid) = (*group, *uid);
                 vec![Record::Left { group, uid }]
             }
             Write::MarkRead { .. } if bug == Some(Bug::ReadMarkNotSynced) => Vec::new(),
-            Write::MarkRead { uid, after } if *after > self.inbox_state(*uid).total => Vec::new(),
-            Write::MarkRead { uid, after } => {
-                let (uid, read) = (*uid, *after);
+            Write::MarkRead { uid, read } if *read > self.inbox_state(*uid).total => Vec::new(),
+            Write::MarkRead { uid, read } => {
+                let (uid, read) = (*uid, *read);
                 vec![Record::ReadMark { uid, read }]
             }
         })

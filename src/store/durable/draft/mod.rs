@@ -167,12 +167,12 @@ impl<'a> Draft<'a> {
                 max_members,
             } => self.join(group, &uids, max_members),
             Write::Quit { group, uid } => self.quit(group, uid),
-            Write::MarkRead { uid, after } => {
-                self.mark_read(uid, after)?;
+            Write::MarkRead { uid, read } => {
+                self.mark_read(uid, read)?;
                 Ok(Ok(WriteOutcome::Done))
             }
-            Write::IssuedIds { reached } => {
-                self.state.latest_time_ms = self.state.latest_time_ms.max(reached);
+            Write::IssuedIds { up_to_ms } => {
+                self.state.latest_time_ms = self.state.latest_time_ms.max(up_to_ms);
                 Ok(Ok(WriteOutcome::Done))
             }
         }
