@@ -128,7 +128,7 @@ fn check(dir: &Path, task: &InspectionTask) -> Result<(), Failure> {
         members,
         inboxes,
         entries,
-        texts,
+        group_messages,
         ids,
         commits,
         problems,
@@ -137,7 +137,7 @@ fn check(dir: &Path, task: &InspectionTask) -> Result<(), Failure> {
     output::line(&format!(
         "{}   commits {commits}\n\
          users {users}   groups {groups}   members {members}\n\
-         inboxes {inboxes}   entries {entries}   group texts {texts}   message ids {ids}",
+         inboxes {inboxes}   entries {entries}   group texts {group_messages}   message ids {ids}",
         dir.display(),
     ))?;
     if wrong == 0 {

@@ -178,7 +178,7 @@ async fn the_text_of_a_group_message_is_stored_once() {
     assert_eq!(inbox(&store, 1_000).await.len(), 1);
     store.close().await.unwrap();
     let findings = Inspection::open(folder.path()).unwrap().check();
-    assert_eq!((findings.entries, findings.texts), (1_000, 1));
+    assert_eq!((findings.entries, findings.group_messages), (1_000, 1));
     assert_eq!(findings.problems, Vec::<String>::new());
 }
 

@@ -35,7 +35,7 @@ pub struct Findings {
     /// The number of entries of all inboxes together.
     pub entries: u64,
     /// The number of messages to groups, each of which is stored once.
-    pub texts: u64,
+    pub group_messages: u64,
     /// The number of message ids that are kept for deduplication.
     pub ids: u64,
     /// The number of commits since the store was created.
@@ -151,7 +151,7 @@ impl Checker<'_> {
                 }
             }
             Some(kind::SHARED_MESSAGE) => {
-                self.findings.texts += 1;
+                self.findings.group_messages += 1;
                 let message = SharedMessageRecord::decode_checked(key, value)?.message;
                 let message = message.ok_or(Damaged::at(key))?;
                 self.check_id(&message, Scope::Group(GroupId(message.group)))?;
@@ -215,7 +215,7 @@ impl Checker<'_> {
             if there + removed != shared.receivers {
                 let receivers = shared.receivers;
                 self.findings.wrong(format!(
-                    "text {number} was put into {receivers} inboxes, removed from {removed}, and is in {there}"
+                    "shared message {number} was put into {receivers} inboxes, removed from {removed}, and is in {there}"
                 ));
             }
         }
