@@ -118,11 +118,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a commit of `messages` messages that took the store this long in real time.
-    pub fn committed(&self, messages: usize, took: Duration) {
-        self.stored.inc_by(messages as u64);
+    /// Counts a commit that took the store this long in real time. `accepted` is the number of messages and acks in it
+    /// that the store has accepted, duplicates included.
+    pub fn committed(&self, accepted: usize, took: Duration) {
+        self.stored.inc_by(accepted as u64);
         #[allow(clippy::cast_precision_loss, reason = "a batch has a few hundred")]
-        self.commit_messages.observe(messages as f64);
+        self.commit_messages.observe(accepted as f64);
         self.commit_seconds.observe(took.as_secs_f64());
     }
 
@@ -199,12 +200,12 @@ impl Metrics {
         registry.register_collector(Box::new(Arc::clone(&self.traffic)));
         registry.register(
             "imd_messages_stored",
-            "Messages that the store has taken",
+            "Messages and acks that the store has accepted, duplicates included",
             self.stored.clone(),
         );
         registry.register(
             "imd_commit_messages",
-            "Messages in a commit",
+            "Messages and acks that the store has accepted in a commit",
             self.commit_messages.clone(),
         );
         registry.register_with_unit(

@@ -88,7 +88,7 @@ impl Committer {
         })
     }
 
-    /// Stores a batch whose first `messages` writes are messages. Receivers who were notified before, as `announced` says,
+    /// Stores a batch whose first `messages` writes are messages and acks. Receivers who were notified before, as `announced` says,
     /// are not notified again.
     ///
     /// From the first poll of the returned future on, the commit is finished even if the future is dropped.
@@ -110,9 +110,10 @@ impl Committer {
                     directory: Arc::clone(&committer.directory),
                     grown_inboxes,
                 });
-                let stored = results.iter().take(messages);
-                let stored = stored.filter(|result| result.is_ok()).count();
-                committer.metrics.committed(stored, begun.elapsed());
+                // A duplicate is accepted too: its sender is answered as if it were stored now.
+                let accepted = results.iter().take(messages);
+                let accepted = accepted.filter(|result| result.is_ok()).count();
+                committer.metrics.committed(accepted, begun.elapsed());
                 if let (Some(announced), Some(notifies)) = (announced, &mut notifies) {
                     announced.remove_from(&mut notifies.grown_inboxes);
                 }
