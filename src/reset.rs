@@ -125,7 +125,12 @@ impl Reset {
     ///
     /// # Errors
     ///
-    /// [`ResetError`]
+    /// - [`ResetError::NotConfirmed`]: nothing has changed.
+    /// - [`ResetError::Restart`]: some access servers may have been revived, and nothing else has changed.
+    /// - [`ResetError::Busy`] and [`ResetError::Replace`]: the sessions are closed, the faults are those of the
+    ///   config, and the store is unchanged.
+    /// - [`ResetError::Fault`] and [`ResetError::Fixture`]: everything is emptied, and not all is restored that the config
+    ///   defines.
     pub async fn reset(&self, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
         let _turn = self.turn.lock().await;
@@ -168,7 +173,8 @@ impl Reset {
     ///
     /// # Errors
     ///
-    /// [`ResetError`]
+    /// - [`ResetError::NotConfirmed`] and [`ResetError::Paused`]: nothing has changed.
+    /// - [`ResetError::Busy`] and [`ResetError::Replace`]: the sessions are closed, and the store is unchanged.
     pub async fn load(&self, snapshot: Snapshot, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
         let _turn = self.turn.lock().await;

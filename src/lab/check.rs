@@ -171,7 +171,7 @@ impl Fault {
     ///
     /// # Errors
     ///
-    /// [`FaultError::NoSuchServer`]
+    /// [`FaultError::NoSuchServer`], when the rule names another server.
     pub(crate) fn check_access(&self, servers: &[String]) -> Result<(), FaultError> {
         match &self.access {
             Some(name) if !servers.contains(name) => Err(FaultError::NoSuchServer {

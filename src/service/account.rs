@@ -113,7 +113,12 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`AuthError`]
+    /// - [`AuthError::BadUid`], when the uid is not positive.
+    /// - [`AuthError::NoSuchUser`], when users have to register and this one has not.
+    /// - [`AuthError::WrongPassword`], when the password is not that of the user.
+    /// - [`AuthError::Hashing`] and [`AuthError::Store`], when the password could not be verified.
+    ///
+    /// In no case is anything changed, and the caller may try again.
     pub async fn authenticate(&self, uid: Uid, password: String) -> Result<String, AuthError> {
         if !uid.is_positive() {
             return Err(AuthError::BadUid(uid.0));
