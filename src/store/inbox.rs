@@ -1,8 +1,8 @@
 //! Inboxes as their readers see them: entries, pages, and how far a reader has come.
 //!
 //! Serves [`MessageStore`](super::MessageStore), which returns these types. The access servers encode a page as the
-//! answer to a sync. The directory passes an [`InboxState`] to a session, which encodes it as a notify. The entries of a page follow one another without gaps, whatever
-//! retention has removed before them.
+//! answer to a sync. The directory passes an [`InboxState`] to a session, which encodes it as a notify. The entries of
+//! a page follow one another without gaps, whatever retention has removed before them.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Returns the version after which the page begins: a client that asks for what is newer gets the page again.
+    /// Returns the version after which the page begins: a sync with it returns the same page.
     pub fn began_after(&self) -> Version {
         let first = self.entries.first();
         first.map_or(self.current, |first| first.version - 1)

@@ -74,16 +74,16 @@ pub trait MessageStore: Send + Sync + fmt::Debug {
     /// Returns the entries of an inbox after version `after`, counts them as delivered, and moves the read mark to
     /// `after`.
     ///
-    /// The mark never goes back while the process lives. A durable store may keep it in memory until its next commit, so
-    /// that a page waits for no disk; a crash may then lose it. An `after` below 0 counts as 0. An `after` beyond the newest
-    /// version comes from contents that the store no longer has: it counts as 0 too, and leaves the mark where it is. If older entries
-    /// were removed, an `after` before them counts as the newest that was removed; so `current` is the newest version
-    /// when none is left.
+    /// The mark never goes back while the process lives. A durable store may keep it in memory until its next commit,
+    /// so that a page waits for no disk; a crash may then lose it. An `after` below 0 counts as 0. An `after` beyond
+    /// the newest version comes from contents that the store no longer has: it counts as 0 too, and leaves the mark
+    /// where it is. If older entries were removed, an `after` before them counts as the newest that was removed; so
+    /// `current` is the newest version when none is left.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the inbox can't be read, and [`StoreError::Closed`] when the store is closing and takes no mark any
-    /// more. A mark that waits for free space is no error.
+    /// [`StoreError`] when the inbox can't be read, and [`StoreError::Closed`] when the store is closing and takes no
+    /// mark any more. A mark that waits for free space is no error.
     async fn read_page(
         &self,
         uid: Uid,
@@ -190,9 +190,9 @@ pub trait StoreAdmin: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Resolves when the caller should [clean](Self::clean) the store soon: room has become short, or a removal that was
-    /// refused can be tried again. Each occasion resolves one call. Occasions at which nobody waits are merged into one,
-    /// which resolves the next call.
+    /// Resolves when the caller should [clean](Self::clean) the store soon: room has become short, or a removal that
+    /// was refused can be tried again. Each occasion resolves one call. Occasions at which nobody waits are merged into
+    /// one, which resolves the next call.
     async fn cleaning_due(&self) {
         std::future::pending().await
     }

@@ -1,8 +1,7 @@
 //! Reclaiming: how a store on a disk gives the space of removed records back to the disk.
 //!
-//! The types of this module are the answer of
-//! [`StoreAdmin::reclaim_progress`](super::StoreAdmin::reclaim_progress). The writer of the durable store fills them in;
-//! the admin API shows them in `/readyz` and in the metrics.
+//! The types of this module are the answer of [`StoreAdmin::reclaim_progress`](super::StoreAdmin::reclaim_progress).
+//! The writer of the durable store fills them in; the admin API shows them in `/readyz` and in the metrics.
 
 /// The progress of giving space back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,8 +21,8 @@ pub enum ReclaimStep {
     /// Too little can be given back to be worth the effort.
     #[default]
     Idle,
-    /// The memtable is being flushed, or the engine is being opened anew, so that journals and the files of tables that are
-    /// no longer in use can be deleted.
+    /// The memtable is being flushed, or the engine is being opened anew, so that journals and the files of tables that
+    /// are no longer in use can be deleted.
     Sealing,
     /// Tables are being compacted, without the removed records.
     Compacting,

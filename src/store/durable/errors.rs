@@ -18,14 +18,14 @@ pub enum OpenError {
     InUse(PathBuf),
     /// The system does not let the folder be created or used.
     Unusable {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The error of the system.
         source: io::Error,
     },
     /// The folder is no store and holds something else.
     NotAStore {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The name of the entry that is no part of a store.
         found: String,
@@ -34,7 +34,7 @@ pub enum OpenError {
     NoStore(PathBuf),
     /// The folder was written by a newer `imd`.
     Newer {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The format of the folder.
         found: u32,
@@ -43,7 +43,7 @@ pub enum OpenError {
     },
     /// An entry is not what a store has there: a symbolic link, a pipe, or a folder in the place of a file.
     UnexpectedEntry {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The path of the entry, relative to the folder.
         entry: PathBuf,
@@ -52,7 +52,7 @@ pub enum OpenError {
     },
     /// A file was written for another store.
     Foreign {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The path of the file, relative to the folder.
         entry: PathBuf,
@@ -63,7 +63,7 @@ pub enum OpenError {
     },
     /// A file of the folder is not the one that was written, or is missing.
     Damaged {
-        /// The folder.
+        /// The folder that was to be opened.
         path: PathBuf,
         /// The damage, as a clause.
         why: String,

@@ -1,6 +1,6 @@
 //! The form in which the engine takes a record: a key and a value.
 //!
-//! The module is below `record` and `engine`, so that neither has to import the other one for them.
+//! Serves `record` and `engine`. It stands below both, so that neither has to import the other for these types.
 
 pub use fjall::{UserKey as Key, UserValue as Value};
 

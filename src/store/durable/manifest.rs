@@ -127,7 +127,8 @@ pub struct ListedTable {
     pub number: u64,
     /// The checksum of its file.
     pub checksum: u128,
-    /// What is added to the sequence numbers in the table. It is 0 except for tables that were written without a journal.
+    /// What is added to the sequence numbers in the table. It is 0 except for tables that were written without a
+    /// journal.
     pub first_sequence: u64,
 }
 

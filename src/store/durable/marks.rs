@@ -6,8 +6,8 @@
 //!
 //! There is at most one mark for each inbox that has an entry. A mark only moves forward, and never beyond the newest
 //! version of its inbox. It stays here until a commit has stored it, so that readers find it either here or in the
-//! published state, and mostly in both while the commit is published. A mark of an inbox that can't be read is dropped with
-//! the next commit, and logged.
+//! published state, and mostly in both while the commit is published. A mark of an inbox that can't be read is dropped
+//! with the next commit, and logged.
 
 use std::mem;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use hashbrown::HashMap;
 
 use crate::id::{Uid, Version};
 
-/// How long a mark waits for a commit that takes it along. Then the marks get a commit of their own: a kill must lose
-/// none that is older than 100 ms, and the commit needs a part of these.
+/// How long a mark waits for a commit that takes it along. Then the marks get a commit of their own. A kill must lose
+/// no mark that is older than 100 ms; the rest of that time is for the commit.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 /// The marks, by the owner of the inbox.
@@ -29,8 +29,8 @@ pub struct ReadMarks {
 }
 
 impl ReadMarks {
-    /// Notes that an inbox was read through version `read`, which the inbox must have. Returns whether the caller has to
-    /// start a timer of [`LONGEST_WAIT`], since none is running.
+    /// Notes that an inbox was read through version `read`, which the inbox must have. Returns whether the caller has
+    /// to start a timer of [`LONGEST_WAIT`], since none is running.
     pub fn note(&mut self, uid: Uid, read: Version) -> bool {
         let noted = self.noted.entry(uid).or_default();
         *noted = read.max(*noted);

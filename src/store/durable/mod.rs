@@ -134,7 +134,7 @@ impl fmt::Debug for DurableStore {
 
 /// An open store, as its writer and its readers share it.
 struct OpenStore {
-    /// The folder.
+    /// The path of the store's folder, as it was opened.
     path: PathBuf,
     /// Whether the folder held no store before it was opened.
     is_new: bool,
@@ -585,7 +585,7 @@ impl StoreAdmin for DurableStore {
     async fn replace(&self, snapshot: Snapshot) -> Result<(), ReplaceError> {
         // To encode the records of a large snapshot would block the other tasks of a runtime thread.
         let contents = tokio::task::spawn_blocking(move || Contents::from(snapshot)).await;
-        let contents = contents.map_err(task_ended("it"))?;
+        let contents = contents.map_err(task_ended("the encoding of the snapshot"))?;
         self.ask(|answer| Job::Replace { contents, answer }).await?
     }
 

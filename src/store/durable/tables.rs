@@ -1,8 +1,8 @@
 //! Reads the engine's tables before the engine does, and changes nothing.
 //!
-//! An engine that opens a folder removes the lists, tables and keyspaces that it has no use for, and its threads begin to
-//! flush and to compact. So [`folder`](super::folder) looks into the tables here before it opens the engine: a folder that
-//! is refused because of what the tables hold stays as it was.
+//! An engine that opens a folder removes the lists, tables and keyspaces that it has no use for, and its threads begin
+//! to flush and to compact. So [`folder`](super::folder) looks into the tables here before it opens the engine: a
+//! folder that is refused because of what the tables hold stays as it was.
 
 use std::fs;
 use std::path::Path;
@@ -27,13 +27,13 @@ const NAMES: u64 = 0;
 /// Reads the state that the newest commit in the tables wrote. Returns none if there are tables and none of them has a
 /// state.
 ///
-/// Also makes sure that the engine knows the store's keyspace and can open every table. The lists of tables must have been
-/// [checked](manifest::check).
+/// Also makes sure that the engine knows the store's keyspace and can open every table. The lists of tables must have
+/// been [checked](manifest::check).
 ///
 /// # Errors
 ///
-/// When a table is missing or can't be read, when the engine would take a keyspace for one without a name and remove it,
-/// and when the state or the signing key is damaged.
+/// When a table is missing or can't be read, when the engine would take a keyspace for one without a name and remove
+/// it, and when the state or the signing key is damaged.
 pub fn state(engine: &Path) -> Result<Option<StateRecord>, ManifestError> {
     let records = open_records(&engine.join(KEYSPACES))?;
     if let Some(secret) = records.newest(SIGNING_KEY)? {

@@ -45,7 +45,6 @@ pub struct WalContents {
 /// A journal that doesn't end with a whole batch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TornWal {
-    /// The file.
     pub path: PathBuf,
     /// Where the last whole batch ends, in bytes.
     pub at: u64,

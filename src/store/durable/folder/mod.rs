@@ -108,7 +108,7 @@ fn open_with(path: &Path, buffer: u64, links: TableLinks) -> Result<OpenFolder, 
 /// Creates a store in a folder without a format.
 fn create(path: &Path, buffer: u64) -> Result<RecoveredEngine, OpenError> {
     let has = |name| safe_files::is_there(&path.join(name));
-    // A mark is written before the format, but never without the marker.
+    // The checkpoint is written before the format, but never without the marker `making`.
     if has(CHECKPOINT) && !has(MAKING) {
         return Err(OpenError::damaged(path, "its file \"format\" is missing"));
     }

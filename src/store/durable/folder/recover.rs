@@ -2,10 +2,10 @@
 //!
 //! Serves the other modules of `folder`, and the store, which opens a poisoned engine again.
 //!
-//! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list names.
-//! Its threads also begin to flush and to compact at once. So everything is checked before the engine is opened, and a folder
-//! that is refused stays as it was, byte for byte. If the engine turns out to hold less than the checkpoint says nevertheless, the
-//! journals are put back as they were found.
+//! The engine takes the first record of a journal that it can't read for the end, and removes tables that no list
+//! names. Its threads also begin to flush and to compact at once. So everything is checked before the engine is opened,
+//! and a folder that is refused stays as it was, byte for byte. If the engine turns out to hold less than the
+//! checkpoint says nevertheless, the journals are put back as they were found.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -128,9 +128,9 @@ impl Recovery<'_> {
         })
     }
 
-    /// Makes sure that journals and tables are of this store, that the commits in the journals follow those in the tables,
-    /// and that none is missing. Otherwise the tables or the journals are of another store, or an older copy. `in_tables` is
-    /// the state that the tables end with, if they tell.
+    /// Makes sure that journals and tables are of this store, that the commits in the journals follow those in the
+    /// tables, and that none is missing. Otherwise the tables or the journals are of another store, or an older copy.
+    /// `in_tables` is the state that the tables end with, if they tell.
     fn check_contents(
         &self,
         journals: &WalContents,
@@ -227,7 +227,8 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
     let Some(id) = id.filter(|&id| checkpoint.store_id != id) else {
         return Ok(checkpoint);
     };
-    // The ids in three places are known: the file with the odd one is the stranger.
+    // The ids of the checkpoint, the id file and the journals are compared: the file whose id differs from both others
+    // is the foreign one. If the journals hold no commit, the checkpoint is taken for it.
     let journals = journals(path).map_err(OpenError::unusable(path))?;
     let entry = match wal::scan(&journals, Some(checkpoint.store_id)) {
         Ok(journals) if journals.commit_range.is_some() => ID,
@@ -236,10 +237,10 @@ fn read_checkpoint(path: &Path, id: Option<u64>) -> Result<Checkpoint, OpenError
     Err(foreign(path, Path::new(entry), id, checkpoint.store_id))
 }
 
-/// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the checkpoint was written
-/// last. Older tables are not read: that would take too long at each start.
+/// Makes sure that the engine's lists of tables are complete, and that no table was replaced since the checkpoint was
+/// written last. Older tables are not read: that would take too long at each start.
 ///
-/// The mark of a private copy is newer than every table, so no table is read there. Whoever inspects the copy reads all
+/// The checkpoint of a private copy is newer than every table, so no table is read there. A check of the copy reads all
 /// tables anyway.
 fn check_tables(path: &Path) -> Result<(), OpenError> {
     let engine = path.join(ENGINE);

@@ -9,7 +9,6 @@ use super::super::record::StateRecord;
 /// An engine that was opened and found to hold everything.
 #[derive(Debug)]
 pub struct RecoveredEngine {
-    /// The engine.
     pub engine: Engine,
     /// The file that notes how far its commits have come.
     pub checkpoint_file: CheckpointFile,

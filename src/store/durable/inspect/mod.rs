@@ -52,8 +52,8 @@ impl Inspection {
         Self::open_telling(path, |_| {})
     }
 
-    /// Opens a store's folder as [`open`](Self::open) does, and first tells `begun` the folder of the private copy, which is
-    /// still empty then. A caller that does not wait for the end of this thread can remove the folder.
+    /// Opens a store's folder as [`open`](Self::open) does, and first tells `begun` the folder of the private copy,
+    /// which is still empty then. A caller that does not wait for the end of this thread can remove the folder.
     ///
     /// # Errors
     ///
@@ -115,7 +115,8 @@ impl Inspection {
         let compacted = recovered.engine.compact();
         drop(recovered);
         if let Err(error) = compacted {
-            // The engine removes tables that it has begun when it is opened again. On a full disk they would only do harm.
+            // The engine removes tables that it has begun when it is opened again. On a full disk they would only do
+            // harm.
             drop(folder::open_engine(path, buffer, Some(id)));
             return Err(failed(error).into());
         }

@@ -200,7 +200,8 @@ pub struct StateRecord {
     /// The number of the newest shared message.
     #[prost(uint64, tag = "2")]
     pub last_shared: u64,
-    /// The newest time at which a message was sent or a group was made: Unix time in milliseconds.
+    /// The newest time at which a message was sent or a group was made, or of an id that the server gave out: Unix time
+    /// in milliseconds.
     #[prost(int64, tag = "3")]
     pub latest_time_ms: i64,
     /// The id of the store; 0 in format 1, which had none.

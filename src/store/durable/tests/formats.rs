@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Writes a folder as format 1 had it: commits, mark and folder without an id.
+/// Writes a folder as format 1 had it: commits, checkpoint and folder without an id.
 fn write_format_1(path: &Path, commits: u64) {
     let engine = Engine::open(&path.join("engine"), config::Store::default().buffer).unwrap();
     let user = UserRecord {

@@ -1,4 +1,4 @@
-//! Makes one group commit: collects its jobs, writes and syncs it, shows it to readers, and replies.
+//! Makes one group commit: collects its jobs, writes and syncs it, shows it to readers, and answers.
 //!
 //! Serves the writer's loop. The steps have this order so that nothing is acknowledged or visible that a crash could
 //! take back.
@@ -80,7 +80,7 @@ impl Writer {
         CommitAnswers::new(pending, outcome).hand_over();
     }
 
-    /// Replies to all unfinished batches without doing anything more of them.
+    /// Answers all unfinished batches without doing anything more of them.
     pub(super) fn refuse_unfinished(&mut self, engine: Option<&Engine>, outcome: &Outcome) {
         for batch in self.queue.take_unfinished() {
             let mut refused = batch.abort();
@@ -89,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Replies to `job` and to all unfinished batches without doing anything more of them.
+    /// Answers `job` and all unfinished batches without doing anything more of them.
     fn refuse_all(&mut self, job: Option<Job>, engine: Option<&Engine>, outcome: &Outcome) {
         self.refuse_unfinished(engine, outcome);
         match job {

@@ -15,7 +15,7 @@ use crate::store::{Committed, ReplaceError, StoreError, Write};
 /// from its client meanwhile.
 pub const QUEUE: usize = 1_024;
 
-/// Takes the reply to a close.
+/// Takes the answer to a close.
 pub type Closed = oneshot::Sender<Result<(), StoreError>>;
 
 /// A job for the writer.
@@ -70,8 +70,8 @@ pub enum Job {
 }
 
 impl Job {
-    /// Replies without doing the job. Jobs that nobody waits for, and those that are never part of a commit, get no
-    /// reply.
+    /// Answers without doing the job. Jobs that nobody waits for, and those that are never part of a commit, get no
+    /// answer.
     pub fn refuse(self, outcome: &Outcome) {
         let pending = match self {
             Job::Commit { batch, answer } => PendingAnswer::Batch {

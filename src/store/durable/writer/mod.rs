@@ -2,9 +2,10 @@
 //!
 //! Serves the store, which submits [jobs](Job) to its queue. Nothing else writes to the engine once the store is open.
 //!
-//! It takes the jobs that were submitted since its last group commit, up to a bound, makes one of them, and replies. It
-//! has a thread of its own because it waits for the disk. No timer is involved: a commit begins when the last one has
-//! ended, so a single message waits for one sync, or two if one is in progress, and many messages share one.
+//! It takes the jobs that were submitted since its last group commit, up to a bound, makes one group commit of them,
+//! and answers them. It has a thread of its own because it waits for the disk. No write waits for a timer: a commit
+//! begins when the last one has ended, so a single message waits for one sync, or two if one is in progress, and many
+//! messages share one.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -54,7 +55,7 @@ const MAX_TOMBSTONES: usize = 16_384;
 
 /// The next thing that the writer does.
 enum Step {
-    /// A job, and in the same commit those that were submitted after it.
+    /// A job. If it can be part of a commit, jobs that were submitted after it are taken along.
     Do(Job),
     /// A commit that continues the unfinished batches, and takes submitted jobs along.
     Continue,
@@ -110,7 +111,7 @@ impl Writer {
         let _guard = FailOnPanic(Arc::clone(&self.shared));
         loop {
             match self.next_step() {
-                // Sending fails if the caller is gone, which changes nothing.
+                // The answer can't be sent if the caller is gone, which changes nothing.
                 Step::Do(Job::Close { answer }) => return drop(answer.send(self.close())),
                 Step::Do(Job::Replace { contents, answer }) => {
                     drop(answer.send((self.replace(contents), None)));
@@ -259,8 +260,8 @@ impl Writer {
     }
 }
 
-/// Marks the store as failed when the writer panics. Otherwise its owner would not learn that it answers no request any
-/// more.
+/// Marks the store as failed when the writer panics. Otherwise the owner of the store would not learn that the store
+/// answers nothing any more.
 struct FailOnPanic(Arc<OpenStore>);
 
 impl Drop for FailOnPanic {

@@ -20,7 +20,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// The pause before a poisoned engine is opened again below the floor. It doubles with each try in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest pause, see [`FIRST_RETRY`].
+/// The longest pause between two tries to open a poisoned engine again.
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// The state of giving space back.
@@ -47,7 +47,6 @@ pub struct ReclaimState {
 /// A compaction in a thread of its own.
 #[derive(Debug)]
 pub struct Compaction {
-    /// The thread.
     pub thread: JoinHandle<Result<(), fjall::Error>>,
     /// Tells the compaction to end.
     pub stop: Arc<AtomicBool>,
