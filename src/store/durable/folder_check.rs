@@ -107,7 +107,7 @@ impl Entry {
             return Some(format!("is {what}, where a store has a file"));
         }
         // Tables are never written over, so a backup may share them by hard links. Other files are written over.
-        (!is_table && names(found) > 1).then(|| {
+        (!is_table && hard_links(found) > 1).then(|| {
             "has another name elsewhere (a hard link), and what is written to it would be written there".into()
         })
     }
@@ -189,12 +189,12 @@ impl Owner {
 
 /// Returns the number of hard links of a file.
 #[cfg(unix)]
-fn names(found: &Metadata) -> u64 {
+fn hard_links(found: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(found)
 }
 
 #[cfg(not(unix))]
-fn names(_: &Metadata) -> u64 {
+fn hard_links(_: &Metadata) -> u64 {
     1
 }
 

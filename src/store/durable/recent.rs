@@ -38,7 +38,7 @@ const MAX_BYTES: usize = 16 << 20;
 /// The approximate memory that a message takes besides its id and text, in bytes.
 const MESSAGE_OVERHEAD: usize = size_of::<CachedMessage>() + size_of::<Message>() + 64;
 /// The memory that a message takes in each inbox, in bytes. A deque may have space for twice its entries.
-const ENTRY: usize = 2 * size_of::<Arc<Message>>();
+const ENTRY_OVERHEAD: usize = 2 * size_of::<Arc<Message>>();
 
 /// The newest entries that are published.
 #[derive(Debug)]
@@ -276,7 +276,7 @@ impl CachedMessage {
 
     fn size(&self) -> usize {
         let texts = self.message.msg_id().0.len() + self.message.text().len();
-        MESSAGE_OVERHEAD + texts + ENTRY * self.entries()
+        MESSAGE_OVERHEAD + texts + ENTRY_OVERHEAD * self.entries()
     }
 }
 
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_newest_entries_are_in_the_cache_and_evicted_ones_are_not() {
-        let mut fixture = Fixture::new(4 * (MESSAGE_OVERHEAD + ENTRY + 6));
+        let mut fixture = Fixture::new(4 * (MESSAGE_OVERHEAD + ENTRY_OVERHEAD + 6));
         assert!(!fixture.check(Uid(2), Version(0), ALL));
         for _ in 0..4 {
             fixture.commit(&[vec![Uid(2)]], &[], &[]);

@@ -14,11 +14,11 @@ use crate::store::{Entry, Group, Kind, Message, User};
 use std::sync::Arc;
 
 /// An upper bound of the size of a page with one entry, in bytes, without that entry.
-const PAGE: usize = 64;
+const PAGE_OVERHEAD: usize = 64;
 
 /// The latest time of a snapshot, in Unix milliseconds. Ids have 41 bits for it, and a year of them is left for new
 /// ids.
-const LATEST: i64 = (1 << 41) - 366 * 24 * 3_600_000;
+const LATEST_MS: i64 = (1 << 41) - 366 * 24 * 3_600_000;
 
 /// Builds a snapshot from untrusted items. Groups and inboxes have to be added before the messages that refer to them.
 pub(super) struct Checked {
@@ -60,7 +60,7 @@ impl Checked {
     ///
     /// What is wrong with the time.
     pub fn new(newest: i64) -> Result<Self, Wrong> {
-        ensure((0..=LATEST).contains(&newest), || {
+        ensure((0..=LATEST_MS).contains(&newest), || {
             format!("newest: {newest} is no time in milliseconds")
         })?;
         Ok(Checked {
@@ -142,7 +142,7 @@ impl Checked {
         positive("source", message.source)?;
         ensure(!message.msg_id().0.is_empty(), || "msg_id is empty".into())?;
         let at = message.sent_at;
-        ensure(at <= LATEST, || {
+        ensure(at <= LATEST_MS, || {
             format!("sent_at: {at} is no time in milliseconds")
         })?;
         let got_it = distinct("receivers", &receivers)?;
@@ -176,7 +176,7 @@ impl Checked {
             message: Arc::new(message),
         };
         let len = entry.in_page(Uid::MAX).size();
-        ensure(len <= MAX_FRAME - PAGE, || {
+        ensure(len <= MAX_FRAME - PAGE_OVERHEAD, || {
             format!("it takes {len} bytes, which fit no page")
         })?;
         for &(uid, version) in places {

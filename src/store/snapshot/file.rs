@@ -82,7 +82,7 @@ impl Snapshot {
             path: path.to_owned(),
             source,
         };
-        let most = SNAPSHOT_LIMIT as u64 + 1;
+        let limit = SNAPSHOT_LIMIT as u64 + 1;
         let file = File::open(path).map_err(failed)?;
         // A folder can be opened on some systems, and would fail later with an error that says less.
         let found = file.metadata().map_err(failed)?;
@@ -92,7 +92,7 @@ impl Snapshot {
         if found.len() > SNAPSHOT_LIMIT as u64 {
             return Err(FileError::TooLarge(path.to_owned()));
         }
-        let mut file = BufReader::new(file.take(most));
+        let mut file = BufReader::new(file.take(limit));
         let read = Snapshot::read_from(&mut file);
         if file.get_ref().limit() == 0 {
             return Err(FileError::TooLarge(path.to_owned()));

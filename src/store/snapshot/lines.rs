@@ -28,14 +28,14 @@ const FORMAT: u64 = 1;
 /// The length limit of the first line, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
 
-/// The length limit of a line that contains lists, in bytes. It suffices for a message to a group of [`MOST_MEMBERS`].
+/// The length limit of a line that contains lists, in bytes. It suffices for a message to a group of [`MAX_MEMBERS`].
 const LONGEST_LIST: usize = 64 << 20;
 
 /// The length limit of any other line, in bytes.
 const LONGEST_LINE: usize = 16 << 20;
 
 /// The limit of the items of a list: the largest number of a group's members that a config allows.
-const MOST_MEMBERS: usize = 1 << 20;
+const MAX_MEMBERS: usize = 1 << 20;
 
 /// The error of a file that does not begin with the first line of a snapshot.
 const NO_SNAPSHOT: &str = "this is no snapshot of imd";
@@ -301,7 +301,7 @@ fn longest(count: usize, line: &[u8]) -> usize {
     }
 }
 
-/// Deserializes a list of [`MOST_MEMBERS`] items at most. A longer one is refused before the rest of it is read.
+/// Deserializes a list of [`MAX_MEMBERS`] items at most. A longer one is refused before the rest of it is read.
 fn list<'de, 'a, D, T>(from: D) -> Result<Cow<'a, [T]>, D::Error>
 where
     D: Deserializer<'de>,
@@ -319,7 +319,7 @@ where
         fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
             let mut items = Vec::new();
             while let Some(item) = from.next_element()? {
-                if items.len() == MOST_MEMBERS {
+                if items.len() == MAX_MEMBERS {
                     return Err(A::Error::custom(TOO_MANY));
                 }
                 items.push(item);
@@ -397,7 +397,7 @@ fn read_line(line: &str) -> Result<Line<'_>, String> {
         match error.classify() {
             serde_json::error::Category::Eof => format!("it is cut at column {column}"),
             _ if error.to_string().starts_with(TOO_MANY) => {
-                format!("a list has more than {MOST_MEMBERS} items, at column {column}")
+                format!("a list has more than {MAX_MEMBERS} items, at column {column}")
             }
             _ => format!("it can't be read, at column {column}"),
         }

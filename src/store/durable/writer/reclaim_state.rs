@@ -111,7 +111,7 @@ impl ReclaimState {
 
     /// Notes that a compaction has failed. One that was hurried may have failed because of that, and is begun again at
     /// once.
-    pub fn failed(&mut self, is_hurried: bool) {
+    pub fn note_failure(&mut self, is_hurried: bool) {
         self.has_remains = true;
         if !is_hurried {
             self.not_before = Some(Instant::now() + AFTER_FAILURE);

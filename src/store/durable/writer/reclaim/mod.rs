@@ -211,7 +211,7 @@ impl Writer {
         } else if !self.close_and_reopen(estimate.tables.in_memory) {
             return None;
         }
-        self.given_back(before);
+        self.count_given_back(before);
         let left = self.sizes().map(|(tables, ..)| match is_reopened {
             true => tables.dead,
             false => tables.dead + tables.stale,
@@ -262,7 +262,7 @@ impl Writer {
         let compacted = compaction.thread.join();
         let compacted = compacted.unwrap_or(Err(fjall::Error::Poisoned));
         if let Err(error) = &compacted {
-            self.reclaim_state.failed(compaction.is_hurried);
+            self.reclaim_state.note_failure(compaction.is_hurried);
             let error = in_words(error);
             if is_stopped {
                 tracing::debug!(
@@ -281,7 +281,7 @@ impl Writer {
             self.delete_compacted();
         }
         if compacted.is_ok() {
-            self.given_back(compaction.before);
+            self.count_given_back(compaction.before);
         }
     }
 
@@ -294,7 +294,7 @@ impl Writer {
     }
 
     /// Counts the bytes that were given back since the engine's files took `before` bytes.
-    fn given_back(&self, before: u64) {
+    fn count_given_back(&self, before: u64) {
         let bytes = before.saturating_sub(self.on_disk());
         if bytes > 0 {
             self.shared.reclaim_progress.lock().reclaimed += bytes;
