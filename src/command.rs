@@ -31,8 +31,8 @@ pub enum Command<'a> {
     Logout(ReqLogout),
 }
 
-/// A request to store something, with texts that are borrowed from the frame. `T` is the type of the target's id: of a
-/// user or of a group.
+/// The fields of a 20003, 20004 or 20005, with texts borrowed from the frame. `T` is the type of the target's id: of a user
+/// or of a group.
 pub struct Sending<'a, T> {
     /// The user who sends or accepts, as the frame claims.
     pub source: Uid,

@@ -189,7 +189,8 @@ impl Sub for Version {
     }
 }
 
-/// The id of a message, as its sender has given it: any text that is not empty.
+/// The id of a message: given by its sender, or by the server to a message that came without one. Only in a request may it
+/// be empty.
 ///
 /// Together with the sender and the receiver or group it tells whether a message was stored before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

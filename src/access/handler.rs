@@ -77,7 +77,8 @@ impl AccessHandler {
         }
     }
 
-    /// Runs a command for a user.
+    /// Runs a command for `uid`: the user who is logged in, or whom the quirk `login_not_required` lets a command claim to
+    /// come from. A login is the only command without such a user; it does not read `uid`.
     async fn execute(&self, work: &mut RequestsInProgress<'_, '_>, command: Command<'_>, uid: Uid) {
         let services = &self.services;
         let writes = &mut work.replies.writes;
@@ -158,7 +159,8 @@ impl AccessHandler {
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
         work.requests
             .reply(&self.form.apply(reply_to(command, login)));
-        // The notify is queued only here and is written after the reply, which clients expect as the first frame.
+        // The notify is queued behind the reply, which clients expect as the first frame. The 100 ms that the contract asks
+        // for are not waited.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
             session.notify(&inbox);
         }

@@ -25,7 +25,8 @@ pub(super) struct Registration {
     pub name: String,
     /// The address that clients are given, as host:port. The host may be unspecified, such as 0.0.0.0.
     pub advertised: String,
-    /// The server's sessions, whose number is part of each record, and whose tasks' end ends the registration.
+    /// The manager of the server's sessions. Their number is part of each record, and the registration ends when the
+    /// manager's tasks are asked to end.
     pub manager: Arc<SessionManager>,
     /// How long the lease lasts after each heartbeat.
     pub ttl: Duration,

@@ -1,7 +1,7 @@
 //! The handlers that list users, groups and inboxes, and that register users, create groups and send messages.
 //!
 //! Serves `routes`, and with [`page`] the list of sessions in `servers`. Listing changes nothing: no read mark moves. Changes
-//! go through the services, as those of clients do, and meet the same checks and faults.
+//! go through the services, as those of clients do: the same checks and faults apply.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ pub fn page<T, I: ToString>(
     Json(json!({ name: items, "next": last.map(|last| last.to_string()) }))
 }
 
-/// Answers a page of the users: those who are registered, and those who are online without being registered.
+/// Answers a page of the users: those who are registered, and those who have a session without being registered.
 ///
 /// # Errors
 ///

@@ -21,7 +21,7 @@ impl Default for LargeAnswers {
 }
 
 impl LargeAnswers {
-    /// Makes an answer when it is its turn.
+    /// Makes an answer on a thread for blocking work, after those that were requested before it.
     ///
     /// # Errors
     ///

@@ -155,7 +155,7 @@ fn session_json(server: &str, session: &Session) -> Value {
     })
 }
 
-/// Ends a session of any server, in one of three ways.
+/// Closes or resets a session of any server, or leaves it half-open.
 ///
 /// # Errors
 ///

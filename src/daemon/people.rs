@@ -1,7 +1,6 @@
 //! The methods of [`Imd`] that create users and groups: what the user API and the group API do, without HTTP.
 //!
-//! Serves tests in Rust. The methods call the same services as the HTTP APIs, so they check the same and meet the same
-//! injected faults.
+//! Serves tests in Rust. The methods call the same services as the HTTP APIs, so the same checks and injected faults apply.
 
 use super::Imd;
 use crate::id::{GroupId, Uid};

@@ -81,8 +81,8 @@ impl SessionDirectory for LocalDirectory {
         let older = older.filter(|older| older.id() != session.id());
         let entered = match (older, self.second_login) {
             (Some(_), SecondLogin::Refuse) => return Entered::Refused,
-            // The session was logged in, so it has been displaced and is about to be closed. If it displaced the other
-            // session in its turn, each of the two would close the other, and the user would have none.
+            // This session is logged in as `uid`, but another one holds the entry: it has displaced this session and is about
+            // to close it. If this one displaced it in turn, each would close the other, and the user would have none.
             (Some(_), SecondLogin::Close) if session.uid() == Some(uid) => {
                 return Entered::Refused;
             }

@@ -97,8 +97,8 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
     /// Makes `session` the one that is notified for `uid`, from the login until it [leaves](Self::leave).
     ///
     /// What happens to an older session of the same user is up to `session.second_login` of the config. If the future
-    /// is dropped before it resolves, the session may have entered; the entry then lasts until it is replaced or
-    /// expires.
+    /// is dropped before it resolves, the session may have entered; the entry then lasts until the session leaves or
+    /// another one replaces it.
     async fn enter(&self, uid: Uid, session: &Arc<dyn SessionHandle>) -> Entered;
 
     /// Removes the user's entry, if it is that of `session`: a session that was displaced can't remove its successor.

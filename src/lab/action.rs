@@ -17,9 +17,9 @@ pub enum Action {
         /// Upper bound of a random addition to `by`.
         jitter: Duration,
     },
-    /// Discards the frame or skips the call.
+    /// Discards the frame, skips the call, or closes the accepted connection.
     Drop,
-    /// Sends the frame or does the call twice.
+    /// Sends the frame or does the request twice, or gives out the last id again.
     Duplicate,
     /// Lets the next frame of the session overtake this one.
     Reorder,
@@ -35,9 +35,9 @@ pub enum Action {
     Slice(usize),
     /// Writes the first half of the frame, then closes the connection.
     Truncate,
-    /// Answers with an earlier state: a page or an address that is no longer current.
+    /// Answers with an earlier state: a page, an address or an id that is no longer current.
     Stale,
-    /// Leaves a version out, as if an entry were missing.
+    /// Leaves the first entry of a page out, or makes a notify announce one version too many.
     Gap,
 }
 

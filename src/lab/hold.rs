@@ -28,7 +28,8 @@ impl Hold {
         Hold { timer, ended }
     }
 
-    /// Waits for the next tick of the timer or the end of the rule. Returns at once after the rule has ended.
+    /// Waits for the next tick of the timer or the end of the rule. Returns at once if the action takes no time, or after the
+    /// rule has ended.
     pub async fn wait(&mut self) {
         let Some(timer) = &mut self.timer else {
             return;

@@ -1,7 +1,7 @@
 //! A rule in force: which frames and calls it matches, when it fires, and its counters.
 //!
 //! Serves `faults`, which holds the rules. What a rule counts and the numbers that it draws depend on its seed and on its
-//! own matches alone, so that the same run of a test meets the same faults, whatever other rules are in force. Its `times`
+//! own matches alone, so that the same run of a test gets the same faults, whatever other rules are in force. Its `times`
 //! count hits only: a match for which an earlier rule was hit does not use them up.
 
 use std::sync::atomic::{AtomicU64, Ordering};

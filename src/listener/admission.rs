@@ -333,8 +333,8 @@ impl ConnectionPermit {
         self.is_reserved
     }
 
-    /// Resolves when a newer connection waits for a permit, and no other one has waited in this function for longer. Never
-    /// resolves on a listener without a reserve.
+    /// Waits until this connection is asked to give way: a newer one waits for a permit, and no other connection has waited
+    /// in this function for longer. Never resolves on a listener without a reserve.
     ///
     /// The connection has to give way then, or to [pass the request on](Self::pass_on).
     pub async fn wanted(&self) {

@@ -68,7 +68,7 @@ pub trait Client {
         out: &mut BytesMut,
     ) -> Result<(), Self::Error>;
 
-    /// Whether the connection is to be closed after this turn.
+    /// Returns whether the connection is to be closed after this turn.
     fn is_done(&self) -> bool {
         false
     }
@@ -151,7 +151,7 @@ impl<F: Framing> Connection<F> {
         may_read: bool,
         turn: impl FnOnce(&Context<'_>, &[u8], &mut BytesMut) -> Result<(), E>,
     ) -> Poll<Result<(), E>> {
-        // Registers for the rest if the socket does not take it.
+        // If the socket does not take all of it, this registers the task to be woken when it does.
         let _ = self.poll_flush(cx)?;
         BUFFERS.with_borrow_mut(|(buffer, out)| {
             buffer.clear();

@@ -1,7 +1,7 @@
 //! The requests of a load generator, as messages and as frames.
 //!
 //! Serves `imd bench` and `examples/side_by_side`. The arguments are what differs between requests; everything else has the
-//! value that clients of the stack send.
+//! value that clients of the original send.
 
 use bytes::BytesMut;
 
@@ -10,7 +10,7 @@ use crate::proto::{
     Cmd, Payload, ReqAccessServer, ReqLogin, ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg,
 };
 
-/// Asks the gateway for an access server.
+/// Returns the request that asks the gateway for an access server.
 pub fn access_server() -> ReqAccessServer {
     ReqAccessServer {
         cmd: Cmd::ReqAccessServer.number(),
@@ -18,7 +18,7 @@ pub fn access_server() -> ReqAccessServer {
     }
 }
 
-/// Logs a user in.
+/// Returns the request that logs a user in.
 pub fn login(uid: i64, token: String) -> ReqLogin {
     ReqLogin {
         cmd: Cmd::Login.number(),
@@ -28,7 +28,7 @@ pub fn login(uid: i64, token: String) -> ReqLogin {
     }
 }
 
-/// Says that a user is still there.
+/// Returns the request that renews a user's presence.
 pub fn ping(uid: i64) -> ReqPing {
     ReqPing {
         cmd: Cmd::Ping.number(),
@@ -37,7 +37,7 @@ pub fn ping(uid: i64) -> ReqPing {
     }
 }
 
-/// Asks for the page of an inbox after the version `after`.
+/// Returns the request for the page of an inbox after version `after`.
 pub fn sync(uid: i64, after: i64) -> ReqSyncMsg {
     ReqSyncMsg {
         cmd: Cmd::SyncMsg.number(),
@@ -47,7 +47,7 @@ pub fn sync(uid: i64, after: i64) -> ReqSyncMsg {
     }
 }
 
-/// Sends a message to one user.
+/// Returns the request that sends a message to one user.
 pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str, msg: &str) -> ReqSendP2pMsg {
     ReqSendP2pMsg {
         cmd: Cmd::SendP2PMsg.number(),
@@ -59,7 +59,7 @@ pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str, msg: &str) -> ReqSend
     }
 }
 
-/// Sends a message to all members of a group.
+/// Returns the request that sends a message to all members of a group.
 pub fn group(source_uid: i64, group_id: i64, msg_id: &str, msg: &str) -> ReqSendGroupMsg {
     ReqSendGroupMsg {
         cmd: Cmd::SendGroupMsg.number(),

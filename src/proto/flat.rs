@@ -124,7 +124,7 @@ impl<'a> Flat<'a> {
     }
 
     /// Returns the text in a field. Each sequence in it that is not UTF-8 becomes U+FFFD, as in the JSON that the
-    /// distributed stack passes between its servers.
+    /// original stack passes between its servers.
     pub fn text(&self, field: usize) -> Cow<'a, str> {
         let text = self.texts.get(field).copied().unwrap_or_default();
         // Nearly every text is UTF-8, and checking for that alone is faster than the lossy conversion.

@@ -34,7 +34,7 @@ pub(super) struct Committer {
     orphaned: TaskTracker,
 }
 
-/// What a commit has brought: as [`Committed`], with the notifies in place of the inboxes that have grown.
+/// The outcome of a commit: the store's results, and the notifies for the inboxes that have grown.
 #[derive(Debug)]
 pub(super) struct CommitResult {
     /// The result of each write, in the order of the batch.

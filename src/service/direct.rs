@@ -1,7 +1,7 @@
 //! Sends messages on behalf of users who need not be logged in.
 //!
-//! Serves the admin API. Such a message takes the same way as that of a client: it is checked, meets the faults of the
-//! store, is stored in a batch of its own, and its receivers are notified.
+//! Serves the admin API. Such a message takes the same way as that of a client: it is checked, faults of the store apply to
+//! it, it is stored in a batch of its own, and its receivers are notified.
 
 use super::{SendError, SendRequest, Services, Target, WriteBatch};
 use crate::id::{MsgId, Uid};

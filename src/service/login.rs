@@ -1,7 +1,7 @@
 //! Logins, pings and logouts, and the user for whom a command is carried out.
 //!
 //! Serves the access servers. A login enters the session in the directory and binds it to the user; from the close of the
-//! session on, the directory no longer has it. A login that fails changes neither.
+//! session on, the directory no longer has it. A login that fails changes neither the directory nor the session.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -78,7 +78,7 @@ impl Services {
     }
 
     /// Adds to the batch the read mark of the sync that follows it, so that one commit stores both. Returns whether the batch
-    /// takes care of the mark; for version 0 none is needed.
+    /// stores the mark. A sync after version 0 has none to store, and counts as stored.
     ///
     /// Nothing is added if the batch is empty and needs no commit, or if the sync may still be refused: a refused sync must
     /// not move the mark.

@@ -51,13 +51,13 @@ pub struct Report {
 pub struct InboxReport {
     /// The user whose inbox it is.
     pub uid: i64,
-    /// As in [`Report`].
+    /// Entries that were put into this inbox.
     pub stored: u64,
-    /// As in [`Report`].
+    /// Entries of `stored` that were sent in a page.
     pub delivered: u64,
-    /// As in [`Report`].
+    /// Entries of `stored` that were not sent yet.
     pub pending: u64,
-    /// As in [`Report`].
+    /// Entries of `stored` that retention removed before they were sent.
     pub removed: u64,
 }
 

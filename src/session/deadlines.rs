@@ -18,7 +18,7 @@ pub struct Deadlines {
     pub idle: Duration,
     /// The time from the first byte of a frame to its last.
     pub half_frame: Duration,
-    /// The time from a write of which the socket took nothing to the next one of which it took something.
+    /// How long the socket may take nothing of what is written.
     pub write: Duration,
 }
 

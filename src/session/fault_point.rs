@@ -1,5 +1,4 @@
-//! The connection between the sessions of one listener and the lab, which injects faults into them and records their
-//! frames.
+//! Joins the sessions of one listener to the lab, which injects faults into them and records their frames.
 //!
 //! Serves the connections and the request batches. While no rule is in force and nothing is recorded, each check costs one
 //! relaxed load.

@@ -1,4 +1,4 @@
-//! Frames that a fault holds back until the next one has passed, and the delay of a frame in front of which one is held.
+//! Frames that a fault holds back until the next one has passed, and the delay of such a next frame.
 //!
 //! Serves the request batch for requests, and the connection for what it writes.
 
@@ -56,7 +56,8 @@ impl<F> HeldFrame<F> {
     }
 }
 
-/// The delay of a frame. A frame that is held back for it is part of the delay, since its rule may end meanwhile.
+/// The delay of a frame. If another frame is held back until this one has passed, the delay owns that frame too, because its
+/// rule may end during the delay.
 ///
 /// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done, since an advance of the
 /// clock waits for the owner of a fired timer: see [`Ticks`](crate::clock::Ticks).
@@ -67,7 +68,7 @@ pub(super) struct Delay<F> {
 
 /// How a part of a delay has ended.
 pub(super) struct Waited<F> {
-    /// The frame that is held back for the delayed one.
+    /// The frame that is held back until the delayed one has passed.
     pub held: Option<Box<HeldFrame<F>>>,
     /// What is left to be waited for, if the held frame was released before the end of the delay.
     pub left: Option<Hold>,
@@ -110,7 +111,8 @@ impl<F: Send + 'static> Delay<F> {
     }
 }
 
-/// Waits until a delay is over, the session is abandoned, or the frame that is held back for the delayed one is released.
+/// Waits until a delay is over, the session is abandoned, or the frame that is held back until the
+/// delayed one has passed is released.
 /// In the last case, the caller gets the timer back and has to go on polling it: see [`Ticks`](crate::clock::Ticks).
 async fn wait<F>(
     session: Arc<Session>,

@@ -123,7 +123,8 @@ impl SessionManager {
         }
     }
 
-    /// Waits until each session has been [settled](Session::is_settled) at some moment, or has ended. Ends early when the sessions are paused.
+    /// Waits until each session has been [settled](Session::is_settled) at some moment, or has ended. Ends early when the
+    /// sessions are paused.
     pub async fn all_settled(&self) {
         self.watchers.fetch_add(1, Ordering::Relaxed);
         let _watching = Watching(&self.watchers);
@@ -241,7 +242,8 @@ impl SessionManager {
         self.resume();
     }
 
-    /// Asks this manager's tasks to end at once, and resets every connection without another byte, whatever its task is doing. Ends a pause, and cuts short a shutdown that is in progress.
+    /// Asks this manager's tasks to end at once, and resets every connection without another byte, whatever its task is
+    /// doing. Ends a pause, and cuts short a shutdown that is in progress.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.tasks.hurry();

@@ -13,8 +13,8 @@
 //! | open, nobody logged in | commands that need a login are refused; the login deadline runs (at the gateway: the idle one) | a login, a close |
 //! | open, logged in | all commands are served, notifies are sent, the idle deadline runs | a close |
 //! | half-open | what arrives is discarded, nothing is written, no deadline runs | a hang-up, the server's end, some closes |
-//! | closed, draining | no further request is taken; the replies that are due and the farewell are written | all requests are done |
-//! | done | nothing is recorded or stored any more; the peer may still have to take the last bytes | the end of the task |
+//! | closed, draining | no further request is taken; requests in progress are completed, and the farewell is put behind the last replies | all requests are done |
+//! | done | nothing is recorded or stored any more; the last bytes are written, and the peer gets a moment to close its side | the end of the task |
 //!
 //! [`Session::log_in`] is called once at most: a session never returns to the first state, and a logout closes it.
 //! [`Session::half_open`] comes from a fault or from the admin API; afterwards only a reason that
@@ -27,7 +27,7 @@
 //! | `connection` | the task of a session |
 //! | `request_batch` | the requests of one read, and the replies to them |
 //! | `reply_buffer` | the replies of a batch on their way to the write |
-//! | `notify_queue` | what others have queued for the client |
+//! | `notify_queue` | the pending notify of a session, and how far its client has read |
 //! | `handle` | the session as services and directories see it |
 //! | `manager`, `listener_context` | the sessions of one listener, and what they share |
 //! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
@@ -174,7 +174,7 @@ impl Session {
         self.queue(|queue| queue.notify(current, total))
     }
 
-    /// Changes what is queued for the client, and wakes the session's task.
+    /// Changes the notify queue, and wakes the session's task.
     fn queue<T>(&self, change: impl FnOnce(&mut NotifyQueue) -> T) -> T {
         let mut queue = self.notify_queue.lock();
         let result = change(&mut queue);
@@ -346,7 +346,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// Registers the session's task to be woken when something is queued, and when the session is closed or woken.
+    /// Registers the session's task to be woken when a notify is queued, and when the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
         self.notify_queue.lock().park(cx);
     }

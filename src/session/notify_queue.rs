@@ -1,4 +1,4 @@
-//! What others have queued for a session's client: the pending notify, and how far the client has read.
+//! The pending notify of a session, how far its client has read, and how much its task has not written.
 //!
 //! Serves the [`Session`](super::Session), which holds it under a lock. It takes a constant amount of memory, whatever the
 //! number of messages: pending notifies merge into one.
@@ -13,7 +13,7 @@ use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload};
 
-/// What others have queued for a session, and how much its task has not written.
+/// The pending notify of a session, how far its client has read, and how much its task has not written.
 #[derive(Default)]
 pub(super) struct NotifyQueue {
     /// How many bytes the socket has not taken yet. The session's task holds them.

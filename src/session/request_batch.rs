@@ -48,7 +48,7 @@ pub struct RequestBatch<'a> {
 pub(super) enum Interruption<'a> {
     /// The next frame is too long, so the rest of the input can't be split into frames.
     TooLong(FrameTooLong),
-    /// The unwritten bytes exceed the limit of the session.
+    /// The unwritten bytes exceed the session's congestion limit, which is half of `limits.outbound`.
     Congested,
     /// The request that was held back has to be handled: another one has passed it, or the rule that holds it has ended.
     HeldRequest,

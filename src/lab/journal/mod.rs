@@ -50,7 +50,7 @@ pub struct Event {
     pub unix_ms: i64,
     /// What happened.
     pub what: EventKind,
-    /// Name of the access server, or `gateway`.
+    /// Name of the access server, `gateway`, or the name of the site for a fault at no server.
     pub server: Arc<str>,
     /// Id of the session; `None` for a fault at a site without sessions.
     pub session: Option<u64>,

@@ -59,7 +59,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Returns whether the peer gets no farewell.
+    /// Returns whether a fault has ended the session, or the session is half-open.
     pub(super) fn is_silenced(&self) -> bool {
         let backlog = self.backlog.as_ref();
         self.session.is_half_open() || backlog.is_some_and(|backlog| backlog.is_silenced)

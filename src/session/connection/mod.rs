@@ -112,13 +112,13 @@ enum Event {
     HalfOpen,
     /// The rule that holds a frame back has ended.
     Released,
-    /// There is something to write, and the socket takes it.
+    /// There is something to write: a notify is pending, or the socket takes unwritten bytes again.
     Write,
     /// Bytes were read. If the beginning of a frame was there before, it stands in front of them.
     Read(BytesMut),
 }
 
-/// Takes the session off the lists when its task ends, also by a panic.
+/// Closes the session and removes it from its manager when the task ends, also by a panic.
 impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
         let reason = self.session.close_reason();
@@ -224,7 +224,8 @@ impl<H: Handler> Connection<H> {
             self.session.timers.note_server_busy();
             return Poll::Pending;
         }
-        // A read comes before a write of queued notifies, so that these are written together with the replies to it.
+        // A read comes before a write of the pending notify, so that the notify is written together with the replies to the
+        // read.
         let read = self.poll_read(cx);
         if read.is_pending() && work == Some(Work::Write) {
             return Poll::Ready(Ok(Event::Write));

@@ -263,7 +263,7 @@ impl<H: Handler> Connection<H> {
         self.write_all(&frames).await
     }
 
-    /// Counts the time of a reply, which is about to be written, or whose last piece is.
+    /// Counts the time since the request was read. Called when the last piece of the reply is about to be written.
     fn count_reply(&self, frame: &[u8], read_at: Option<Instant>) {
         if let Some(read_at) = read_at {
             let traffic = self.context.metrics.traffic();

@@ -49,7 +49,7 @@ impl<H: Handler> Connection<H> {
             buffer.bytes = unwritten;
         }
         if self.writing_may_fail() {
-            // To drop the notifies is to send them. First, since a fault may hold the replies back for ever.
+            // Dropping the notifies sends them. This comes before the write, since a fault may hold the replies back for ever.
             drop(notifies);
             return Box::pin(self.write_with_faults(buffer)).await;
         }
@@ -99,7 +99,7 @@ impl<H: Handler> Connection<H> {
         take_filled(unwritten).unwrap_or_else(buffer_pool::take)
     }
 
-    /// Writes what the socket takes at once, with what others have queued behind it, and keeps the rest.
+    /// Writes what the socket takes at once, with the pending notify behind it, and keeps the rest.
     ///
     /// # Errors
     ///
