@@ -61,7 +61,7 @@ impl Gateway {
         if !config.quirks.gateway_starts_empty {
             servers.refresh().await;
         }
-        let ticks = core.clock.rounds(config.gateway.refresh);
+        let ticks = core.clock.housekeeping_ticks(config.gateway.refresh);
         let tasks = manager.tasks();
         tasks.spawn(Arc::clone(servers).keep_fresh(ticks, tasks.clone()));
         let context = ListenerContext {

@@ -205,7 +205,7 @@ impl AccessHandler {
         let session: &dyn SessionHandle = &**requests.session();
         // Pinned here and passed by reference: it is large, and a move into another future would copy it.
         let committing = pin!(self.services.commit_batch(Some(session), writes));
-        let outcome = requests.complete(committing).await;
+        let outcome = requests.await_beside_delay(committing).await;
         let mut ready = ready.into_iter().peekable();
         for (index, (write, result)) in outcome.results().enumerate() {
             while let Some((_, reply)) = ready.next_if(|(writes, _)| *writes <= index) {

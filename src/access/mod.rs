@@ -193,7 +193,7 @@ impl AccessServer {
         });
         registration.renew().await;
         self.lifecycle.lock().registration = Some(Arc::clone(&registration));
-        let ticks = self.core.clock.rounds(self.settings.heartbeat);
+        let ticks = self.core.clock.housekeeping_ticks(self.settings.heartbeat);
         manager.tasks().spawn(registration.keep(ticks));
     }
 

@@ -23,12 +23,12 @@ const EPOCH_MS: i64 = 1_577_836_800_000;
 /// The number of ticks that an advance fires one by one before it begins to leap over housekeeping.
 const STEPS_BEFORE_LEAP: u32 = 10_000;
 
-/// How long before its target a leap ends, in rounds of the slowest housekeeping. The ticks from there on are fired one
+/// How long before its target a leap ends, in periods of the slowest housekeeping. The ticks from there on are fired one
 /// by one, so that each housekeeping task sees the effects of the others.
-const WINDOW_ROUNDS: u32 = 3;
+const WINDOW_PERIODS: u32 = 3;
 
-/// The limit of that time for faster housekeeping, in its own rounds.
-const MAX_WINDOW_ROUNDS: u32 = 500;
+/// The limit of that time for faster housekeeping, in its own periods.
+const MAX_WINDOW_PERIODS: u32 = 500;
 
 /// A clock that stands still until [`advance`](ClockControl::advance) moves it. Clones are handles to one clock.
 ///
@@ -36,9 +36,9 @@ const MAX_WINDOW_ROUNDS: u32 = 500;
 /// periods has the same effects as many small ones. The work of a tick must not advance the clock itself: it would wait
 /// for its own end, for ever.
 ///
-/// A far advance would have too many ticks. After 10,000 of them, an advance leaps over [housekeeping](Clock::rounds):
-/// from each [tick that counts](Clock::ticks) to the next one, and to the end of the advance. Before each of these, the
-/// last rounds of all housekeeping are done one by one, for three periods of the slowest. Thus a deadline that expires
+/// A far advance would have too many ticks. After 10,000 of them, an advance leaps over
+/// [housekeeping](Clock::housekeeping_ticks): from each [tick that counts](Clock::ticks) to the next one, and to the end of the advance. Before each of these, the
+/// last ticks of all housekeeping are done one by one, for three periods of the slowest. Thus a deadline that expires
 /// within a leap takes effect before anything that is due after the leap.
 ///
 /// Inside a tokio runtime an advance is a task of its own, which completes even if its caller stops waiting. Concurrent
@@ -81,7 +81,7 @@ struct Ticker {
     period: Duration,
     /// The time from the tick that was fired last to the next. More than the period after a leap.
     until_next: Duration,
-    /// Whether an advance may leap over ticks: see [`Clock::rounds`].
+    /// Whether an advance may leap over ticks: see [`Clock::housekeeping_ticks`].
     is_housekeeping: bool,
     phase: Phase,
 }
@@ -159,9 +159,9 @@ impl Timeline {
         let is_housekeeping = |id| ticker(id).is_some_and(|ticker| ticker.is_housekeeping);
         let next_counted = self.queue.iter().find(|(_, id)| !is_housekeeping(id));
         let target = next_counted.map_or(end, |(due, _)| *due).min(end);
-        let rounds = self.tickers.values().filter(|t| t.is_housekeeping);
-        let slowest = rounds.map(|ticker| ticker.period).max();
-        let window = slowest.unwrap_or_default().saturating_mul(WINDOW_ROUNDS);
+        let housekeeping = self.tickers.values().filter(|t| t.is_housekeeping);
+        let slowest = housekeeping.map(|ticker| ticker.period).max();
+        let window = slowest.unwrap_or_default().saturating_mul(WINDOW_PERIODS);
         Leap { target, window }
     }
 }
@@ -180,7 +180,7 @@ impl Leap {
     fn periods(self, ticker: &Ticker, due: Duration) -> u32 {
         let window = self
             .window
-            .min(ticker.period.saturating_mul(MAX_WINDOW_ROUNDS));
+            .min(ticker.period.saturating_mul(MAX_WINDOW_PERIODS));
         let distance = (self.target.saturating_sub(window)).saturating_sub(due);
         let periods = distance.as_nanos() / ticker.period.as_nanos().max(1);
         u32::try_from(periods).unwrap_or(u32::MAX).max(1)
@@ -258,7 +258,7 @@ impl Clock for ManualClock {
         self.ticker(period, false)
     }
 
-    fn rounds(&self, period: Duration) -> Box<dyn Ticks> {
+    fn housekeeping_ticks(&self, period: Duration) -> Box<dyn Ticks> {
         self.ticker(period, true)
     }
 }

@@ -58,7 +58,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
     ///
     /// A manual clock that is advanced far leaves out most of the ticks of such a timer. [`Ticks::tick`] returns how
     /// long it is to the next tick, so that the work of a tick can last for that long.
-    fn rounds(&self, every: Duration) -> Box<dyn Ticks> {
+    fn housekeeping_ticks(&self, every: Duration) -> Box<dyn Ticks> {
         self.ticks(every)
     }
 }
@@ -109,8 +109,8 @@ pub trait ClockControl: Clock {
 pub trait Ticks: Send {
     /// Waits for the next tick, and returns the time from that tick to the one after it.
     ///
-    /// The time is the timer's period, except for a timer of [`Clock::rounds`] when a manual clock is about to leave
-    /// ticks out.
+    /// The time is the timer's period, except for a timer of [`Clock::housekeeping_ticks`] when a manual clock is about to
+    /// leave ticks out.
     async fn tick(&mut self) -> Duration;
 
     /// Ends the work of a tick without waiting for the next one. Ticks that are due before the next call of
@@ -122,7 +122,7 @@ pub trait Ticks: Send {
 ///
 /// Work that is ready at once is part of the tick's work. Work that has to wait [ends](Ticks::rest) the tick's work
 /// first: an advance of the clock does not wait for it, and ticks that are due before it is done are skipped.
-pub async fn beside<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
+pub async fn rest_during<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     // Polled once before the tick's work is ended, so that an advance of the clock sees the effects of work that need
     // not wait.

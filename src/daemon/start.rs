@@ -334,7 +334,7 @@ fn addr_or(listener: Option<&TcpListener>, addr: SocketAddr) -> io::Result<Socke
 
 /// Spawns the task that removes old messages from the store, until `shutdown` begins.
 fn keep_clean(core: &Core, shutdown: &Shutdown) {
-    let ticks = core.clock.rounds(cleaning::INTERVAL);
+    let ticks = core.clock.housekeeping_ticks(cleaning::INTERVAL);
     let cleaning = cleaning::keep_clean(
         core.store.clone(),
         cleaning::CleaningTime::new(Arc::clone(&core.clock)),

@@ -47,7 +47,7 @@ impl Action {
         match *self {
             Action::Delay { by, .. } => (!by.is_zero()).then_some(by),
             Action::Throttle(rate) => {
-                let share = Action::piece(rate) as f64 / rate.max(1) as f64;
+                let share = Action::bytes_per_tick(rate) as f64 / rate.max(1) as f64;
                 Some(Duration::from_secs_f64(share))
             }
             _ => None,
@@ -55,7 +55,7 @@ impl Action {
     }
 
     /// Returns how many bytes of a throttled frame are written at a time: a tenth of `rate`, which is in bytes per second.
-    pub fn piece(rate: u64) -> usize {
+    pub fn bytes_per_tick(rate: u64) -> usize {
         usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1)
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn pieces_of_a_throttled_frame_add_up_to_its_rate() {
         for rate in [1, 9, 10, 11, 15, 19, 100, 12_345, 1_000_000] {
             let every = Action::Throttle(rate).timer_period().unwrap();
-            let per_second = Action::piece(rate) as f64 / every.as_secs_f64();
+            let per_second = Action::bytes_per_tick(rate) as f64 / every.as_secs_f64();
             assert!(
                 (per_second / rate as f64 - 1.0).abs() < 0.001,
                 "{rate}: {per_second}"

@@ -184,8 +184,8 @@ impl Faults {
         );
         let timer = action.timer_period().map(|every| match at {
             // Heartbeats recur for ever. With `ticks`, a manual clock would stop at each delayed one while it is moved
-            // far; with `rounds` it leaps over them.
-            Site::RegistryLease => self.clock.rounds(every),
+            // far; with `housekeeping_ticks` it leaps over them.
+            Site::RegistryLease => self.clock.housekeeping_ticks(every),
             _ => self.clock.ticks(every),
         });
         Some(Hit {

@@ -173,7 +173,7 @@ impl Services {
         };
         let injected = self.hit_after_delay(Site::StoreWrite, caller, |_| true);
         let injected = match &mut announced {
-            Some(announced) => Box::pin(announced.beside(injected)).await,
+            Some(announced) => Box::pin(announced.rest_during(injected)).await,
             None => injected.await,
         };
         let committed = match injected {

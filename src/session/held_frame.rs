@@ -59,7 +59,7 @@ impl<F> HeldFrame<F> {
 /// The delay of a frame. If another frame is held back until this one has passed, the delay owns that frame too, because its
 /// rule may end during the delay.
 ///
-/// The delay has to be polled from its creation on, [beside](Self::beside) whatever else is done, since an advance of the
+/// The delay has to be polled from its creation on, also [during](Self::poll_during) other work, since an advance of the
 /// clock waits for the owner of a fired timer: see [`Ticks`](crate::clock::Ticks).
 pub(super) struct Delay<F> {
     session: Arc<Session>,
@@ -85,7 +85,7 @@ impl<F: Send + 'static> Delay<F> {
     }
 
     /// Awaits `work`, and polls the delay meanwhile.
-    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub async fn poll_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
             let _ = Pin::new(&mut self.wait).poll(cx);

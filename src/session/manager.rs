@@ -343,7 +343,7 @@ impl SessionManager {
     ///
     /// The time of the sweep runs from this call, and not from the first poll of the future.
     pub fn sweep(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
-        let mut ticks = self.clock.rounds(self.deadlines.tick());
+        let mut ticks = self.clock.housekeeping_ticks(self.deadlines.tick());
         let mut sweep = Sweep::new(self.deadlines.clone(), self.clock.now());
         async move {
             loop {

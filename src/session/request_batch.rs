@@ -205,11 +205,13 @@ impl<'a> RequestBatch<'a> {
         }
     }
 
-    /// Awaits work that completes the replies, such as a commit. A delay that a fault has injected into the next request
-    /// runs meanwhile.
-    pub async fn complete<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+    /// Awaits `work`, such as a commit. If the next request is delayed by a fault, its delay runs meanwhile.
+    pub async fn await_beside_delay<T>(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> T {
         match &mut self.interruption {
-            Some(Interruption::Delayed(_, delay)) => delay.beside(work).await,
+            Some(Interruption::Delayed(_, delay)) => delay.poll_during(work).await,
             _ => poll_fn(|cx| work.as_mut().poll(cx)).await,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use imd::clock::{
-    Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, beside,
+    Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, rest_during,
 };
 
 /// An interval that is short enough for a test to wait for it on the real clock.
@@ -20,7 +20,7 @@ async fn suite(clock: Arc<dyn ClockControl>) {
     every_due_tick_is_handled(Arc::clone(&clock)).await;
     a_skew_moves_the_wall_clock_alone(clock.as_ref());
     the_wall_clock_stays_within_its_bounds(clock.as_ref()).await;
-    rounds_come_like_ticks(clock.as_ref()).await;
+    housekeeping_ticks_come_like_others(clock.as_ref()).await;
     ticks_during_a_pause_of_their_owner_are_skipped(clock).await;
 }
 
@@ -105,11 +105,11 @@ async fn the_wall_clock_stays_within_its_bounds(clock: &dyn ClockControl) {
     assert!(clock.skew(i64::MAX).is_err() && clock.skew(i64::MIN).is_err());
 }
 
-async fn rounds_come_like_ticks(clock: &dyn ClockControl) {
-    let mut rounds = clock.rounds(STEP);
+async fn housekeeping_ticks_come_like_others(clock: &dyn ClockControl) {
+    let mut ticks = clock.housekeeping_ticks(STEP);
     let ((), apart) = tokio::join!(clock.advance(STEP * 2), async {
-        let apart = [rounds.tick().await, rounds.tick().await];
-        rounds.rest();
+        let apart = [ticks.tick().await, ticks.tick().await];
+        ticks.rest();
         apart
     });
     assert_eq!(apart, [STEP; 2]);
@@ -125,7 +125,7 @@ async fn ticks_during_a_pause_of_their_owner_are_skipped(clock: Arc<dyn ClockCon
             ticks.tick().await;
             begun.send(()).unwrap();
             // The work ends only after the clock has been moved, so the clock must not wait for it.
-            beside(ticks.as_mut(), ended).await.unwrap();
+            rest_during(ticks.as_mut(), ended).await.unwrap();
             let now = clock.now();
             ticks.tick().await;
             clock.now() - now
@@ -223,7 +223,7 @@ async fn an_advance_by_ten_years_is_fast_and_skips_no_tick_that_counts() {
     let rounds = Arc::new(AtomicU32::new(0));
     for every in [SECOND, 5 * SECOND, 60 * SECOND] {
         let rounds = Arc::clone(&rounds);
-        call_at_each_tick(clock.rounds(every), move |_| {
+        call_at_each_tick(clock.housekeeping_ticks(every), move |_| {
             rounds.fetch_add(1, Ordering::Relaxed);
         });
     }
@@ -241,7 +241,7 @@ async fn an_advance_by_ten_years_is_fast_and_skips_no_tick_that_counts() {
 async fn a_short_advance_skips_no_tick() {
     let clock = ManualClock::default();
     let rounds = Arc::new(AtomicU32::new(0));
-    call_at_each_tick(clock.rounds(SECOND), {
+    call_at_each_tick(clock.housekeeping_ticks(SECOND), {
         let rounds = Arc::clone(&rounds);
         move |apart| {
             assert_eq!(apart, SECOND);
@@ -260,8 +260,8 @@ async fn a_leap_ends_before_the_next_tick_and_reports_its_length() {
         let (clock, events) = (clock.clone(), Arc::clone(&events));
         move |apart: Duration| events.lock().unwrap().push((clock.now(), what, apart))
     };
-    call_at_each_tick(clock.rounds(SECOND), note("second"));
-    call_at_each_tick(clock.rounds(7 * SECOND), note("week"));
+    call_at_each_tick(clock.housekeeping_ticks(SECOND), note("second"));
+    call_at_each_tick(clock.housekeeping_ticks(7 * SECOND), note("week"));
     let (one, two) = (YEAR + SECOND / 2, 2 * YEAR + 3 * SECOND);
     call_at_each_tick(clock.ticks(one), note("once"));
     call_at_each_tick(clock.ticks(two), note("twice"));

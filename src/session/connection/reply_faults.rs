@@ -153,14 +153,14 @@ impl<H: Handler> Connection<H> {
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let mut delay = Delay::new(Arc::clone(&self.session), hold, held.take());
-        delay.beside(self.send(checked)).await?;
+        delay.poll_during(self.send(checked)).await?;
         let mut waited = self.with_hang_up_watch(delay.ended()).await;
         if let Some(left) = waited.left {
             delay.restart(left);
             if let Some(held) = waited.held.take() {
                 checked.add(&held.frame.0, held.read_at);
             }
-            delay.beside(self.send(checked)).await?;
+            delay.poll_during(self.send(checked)).await?;
             self.with_hang_up_watch(delay.ended()).await;
         }
         *held = waited.held;
@@ -202,7 +202,7 @@ impl<H: Handler> Connection<H> {
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let session = Arc::clone(&self.session);
-        hold.beside(self.send(checked)).await?;
+        hold.rest_during(self.send(checked)).await?;
         self.record_sent(frame, None);
         let mut left = frame;
         while !left.is_empty() {
@@ -212,14 +212,14 @@ impl<H: Handler> Connection<H> {
             let size = if is_over {
                 left.len()
             } else {
-                Action::piece(rate)
+                Action::bytes_per_tick(rate)
             };
             let (piece, rest) = left.split_at(size.min(left.len()));
             left = rest;
             if left.is_empty() {
                 self.count_reply(frame, read_at);
             }
-            hold.beside(self.write_all(piece)).await?;
+            hold.rest_during(self.write_all(piece)).await?;
         }
         Ok(())
     }

@@ -79,13 +79,13 @@ impl<H: Handler> Connection<H> {
         request: &'a [u8],
         mut delay: Delay<RequestMessage>,
     ) -> io::Result<()> {
-        delay.beside(self.flush(batch, notifies)).await?;
+        delay.poll_during(self.flush(batch, notifies)).await?;
         let waited = self.with_hang_up_watch(delay.ended()).await;
         batch.held = waited.held;
         if let Some(left) = waited.left {
             delay.restart(left);
             let handled = self.handle_held_request(batch, notifies);
-            delay.beside(handled).await?;
+            delay.poll_during(handled).await?;
             self.with_hang_up_watch(delay.ended()).await;
         }
         batch.force_next(request);
