@@ -61,16 +61,16 @@ pub fn raise_file_limit() -> u64 {
 ///
 /// The error of the system.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    listen(reserve(addr)?)
+    listen(bind_without_listening(addr)?)
 }
 
-/// Listens on a reserved address.
+/// Listens on a socket of [`bind_without_listening`].
 ///
 /// # Errors
 ///
 /// The error of the system.
-pub fn listen(reserved: TcpSocket) -> io::Result<TcpListener> {
-    reserved.listen(BACKLOG)
+pub fn listen(bound: TcpSocket) -> io::Result<TcpListener> {
+    bound.listen(BACKLOG)
 }
 
 /// Binds an address without listening on it: connections are refused, and the system gives its port to nobody else.
@@ -78,7 +78,7 @@ pub fn listen(reserved: TcpSocket) -> io::Result<TcpListener> {
 /// # Errors
 ///
 /// The error of the system.
-pub fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
+pub fn bind_without_listening(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -186,8 +186,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reserved_address_refuses_until_it_listens() {
-        let socket = reserve(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    async fn a_bound_address_refuses_until_it_listens() {
+        let socket = bind_without_listening(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addr = socket.local_addr().unwrap();
         let error = TcpStream::connect(addr).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -139,7 +139,7 @@ impl Reset {
         }
         self.stack.core.registry.tell_the_truth();
         self.stack.core.lab.faults().begin_anew();
-        let exclusive = self.services().lock_exclusive().await;
+        let replacing = self.services().begin_replacement().await;
         let emptied = self.empty().await;
         // The faults are restored even if emptying has failed: all were removed above, and those of the config must be
         // back.
@@ -149,7 +149,7 @@ impl Reset {
         emptied?;
         let Origin { users, groups, .. } = &self.origin;
         self.services().provide(users, groups).await?;
-        drop(exclusive);
+        drop(replacing);
         tracing::info!("everything was reset");
         Ok(())
     }
@@ -186,10 +186,10 @@ impl Reset {
             let name = server.name().to_owned();
             return Err(ResetError::Paused { name });
         }
-        let exclusive = self.services().lock_exclusive().await;
+        let replacing = self.services().begin_replacement().await;
         self.end_sessions().await?;
         self.stack.core.replace(snapshot).await?;
-        drop(exclusive);
+        drop(replacing);
         tracing::info!("a snapshot was loaded");
         Ok(())
     }

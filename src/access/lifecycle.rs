@@ -21,7 +21,7 @@ use tokio::net::TcpSocket;
 
 use super::registration::Registration;
 use super::{AccessServer, RestartError, ServerState, WrongState};
-use crate::listener::{listen, reserve};
+use crate::listener::{bind_without_listening, listen};
 use crate::session::SessionManager;
 
 /// The state of an access server, and what belongs to its last start.
@@ -34,7 +34,7 @@ pub(super) struct Lifecycle {
     pub registration: Option<Arc<Registration>>,
     /// A socket that is bound to the server's address but does not listen, while the server is down. It keeps the
     /// address free for a restart, and keeps other programs from answering the server's clients.
-    reserved: Option<TcpSocket>,
+    held_address: Option<TcpSocket>,
     /// Whether the stack has been shut down, after which the server can't start again.
     is_retired: bool,
 }
@@ -46,7 +46,7 @@ impl Lifecycle {
             state: ServerState::Running,
             manager,
             registration: None,
-            reserved: None,
+            held_address: None,
             is_retired: false,
         }
     }
@@ -107,7 +107,7 @@ impl AccessServer {
         };
         manager.kill();
         self.warn_of_unfinished(manager.tasks().ended_within(Duration::ZERO).await);
-        self.reserve_address();
+        self.hold_address();
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl AccessServer {
         let manager = self.sessions();
         if self.try_stop().await.is_err() {
             self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
-            self.reserve_address();
+            self.hold_address();
         }
     }
 
@@ -144,7 +144,7 @@ impl AccessServer {
             Arc::clone(&lifecycle.manager)
         };
         self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
-        self.reserve_address();
+        self.hold_address();
         Ok(())
     }
 
@@ -276,17 +276,15 @@ impl AccessServer {
                 name: self.name.clone(),
             });
         }
-        let reserved = match lifecycle.reserved.take() {
-            Some(reserved) => Ok(reserved),
-            None => reserve(self.addr),
+        let held = match lifecycle.held_address.take() {
+            Some(held) => Ok(held),
+            None => bind_without_listening(self.addr),
         };
-        let listener = reserved
-            .and_then(listen)
-            .map_err(|source| RestartError::Bind {
-                name: self.name.clone(),
-                addr: self.addr,
-                source,
-            })?;
+        let listener = held.and_then(listen).map_err(|source| RestartError::Bind {
+            name: self.name.clone(),
+            addr: self.addr,
+            source,
+        })?;
         *lifecycle = Lifecycle::new(self.settings.serve(&self.name, listener, &self.core));
         Ok(())
     }
@@ -306,7 +304,7 @@ impl AccessServer {
     fn retire(&self) -> Arc<SessionManager> {
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.is_retired = true;
-        lifecycle.reserved = None;
+        lifecycle.held_address = None;
         lifecycle.transition(
             &[ServerState::Running, ServerState::Paused],
             ServerState::Stopped,
@@ -315,12 +313,12 @@ impl AccessServer {
     }
 
     /// Keeps the address of a server that is down from being taken by other programs.
-    fn reserve_address(&self) {
+    fn hold_address(&self) {
         let mut lifecycle = self.lifecycle.lock();
         let is_down = matches!(lifecycle.state, ServerState::Stopped | ServerState::Killed);
-        if is_down && !lifecycle.is_retired && lifecycle.reserved.is_none() {
+        if is_down && !lifecycle.is_retired && lifecycle.held_address.is_none() {
             // If this fails, another program has taken the address meanwhile. A restart reports that.
-            lifecycle.reserved = reserve(self.addr).ok();
+            lifecycle.held_address = bind_without_listening(self.addr).ok();
         }
     }
 

@@ -190,7 +190,7 @@ pub async fn add_user(
     }): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let pw = pw.expose().to_owned();
-    let _shared = deps.core.services.lock_shared().await;
+    let _blocked = deps.core.services.block_replacement().await;
     let registered = deps.core.services.register(Uid(uid), name, pw).await;
     registered.map_err(Refusal::from)?;
     Ok((StatusCode::CREATED, Json(json!({ "uid": uid }))))
@@ -280,7 +280,7 @@ pub async fn add_group(
         members,
     }): JsonBody<NewGroup>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let _shared = deps.core.services.lock_shared().await;
+    let _blocked = deps.core.services.block_replacement().await;
     let members: Vec<Uid> = members.into_iter().map(|Whole(uid)| Uid(uid)).collect();
     let created = deps
         .core
@@ -369,7 +369,7 @@ pub async fn send(
         text,
         ..
     } = &message;
-    let _shared = deps.core.services.lock_shared().await;
+    let _blocked = deps.core.services.block_replacement().await;
     let sent = deps
         .core
         .services

@@ -34,7 +34,7 @@ impl Imd {
         name: &str,
         password: &str,
     ) -> Result<(), RegisterError> {
-        let _shared = self.services().lock_shared().await;
+        let _blocked = self.services().block_replacement().await;
         let (name, password) = (name.to_owned(), password.to_owned());
         self.services().register(uid.into(), name, password).await
     }
@@ -67,7 +67,7 @@ impl Imd {
         name: &str,
         members: &[i64],
     ) -> Result<i64, GroupError> {
-        let _shared = self.services().lock_shared().await;
+        let _blocked = self.services().block_replacement().await;
         let name = name.to_owned();
         let members: Vec<Uid> = members.iter().copied().map(Uid).collect();
         let created = self.services().create_group(owner.into(), name, &members);
@@ -84,7 +84,7 @@ impl Imd {
         uid: impl Into<Uid>,
         group: impl Into<GroupId>,
     ) -> Result<(), GroupError> {
-        let _shared = self.services().lock_shared().await;
+        let _blocked = self.services().block_replacement().await;
         self.services().join_group(uid.into(), group.into()).await
     }
 
@@ -98,7 +98,7 @@ impl Imd {
         uid: impl Into<Uid>,
         group: impl Into<GroupId>,
     ) -> Result<(), GroupError> {
-        let _shared = self.services().lock_shared().await;
+        let _blocked = self.services().block_replacement().await;
         self.services().quit_group(uid.into(), group.into()).await
     }
 }

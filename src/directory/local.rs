@@ -86,8 +86,8 @@ impl SessionDirectory for LocalDirectory {
             (Some(_), SecondLogin::Close) if session.uid() == Some(uid) => {
                 return Entered::Refused;
             }
-            (Some(older), SecondLogin::Close) => Entered::InPlaceOf(Arc::clone(older)),
-            (Some(_), SecondLogin::Demote) | (None, _) => Entered::Alone,
+            (Some(older), SecondLogin::Close) => Entered::Displaces(Arc::clone(older)),
+            (Some(_), SecondLogin::Demote) | (None, _) => Entered::Accepted,
         };
         shard.insert(uid, self.entry(session));
         entered

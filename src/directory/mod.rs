@@ -71,11 +71,11 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
 /// The outcome of [`SessionDirectory::enter`].
 #[derive(Debug)]
 pub enum Entered {
-    /// The session receives the user's notifies, and no other session has to be closed for that.
-    Alone,
+    /// The session receives the user's notifies. An older session of the user, if there is one, stays open without them.
+    Accepted,
     /// The session receives the user's notifies in place of this older one, which the caller has to
     /// [displace](SessionHandle::displace).
-    InPlaceOf(Arc<dyn SessionHandle>),
+    Displaces(Arc<dyn SessionHandle>),
     /// Another session of the user stays, so this login has to be refused. Nothing has changed.
     Refused,
     /// The session was closed before it could enter. Nothing has changed.

@@ -174,7 +174,7 @@ impl ApiState {
         };
         let fields = Fields::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
         let answer = async {
-            let _shared = self.services.lock_shared().await;
+            let _blocked = self.services.block_replacement().await;
             handler(&self.services, fields).await
         };
         match running::timeout(self.timeout, answer).await {

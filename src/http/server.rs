@@ -24,7 +24,7 @@ use crate::clock::running;
 use crate::listener::{Admission, ConnectionPermit, accept};
 use crate::session::Pause;
 use crate::shutdown::Shutdown;
-use crate::transport::forget;
+use crate::transport::discard;
 
 /// The size of the system's send buffer of a connection, in bytes. Depending on the system, half of it or all of it
 /// holds data.
@@ -201,7 +201,7 @@ async fn linger(mut stream: TcpStream, limit: Duration) {
         return;
     }
     let drained = async {
-        while let Ok(Ok(1..)) = running::timeout(LINGER_IDLE, forget(&stream)).await {
+        while let Ok(Ok(1..)) = running::timeout(LINGER_IDLE, discard(&stream)).await {
             tokio::task::yield_now().await;
         }
     };

@@ -102,17 +102,17 @@ impl Services {
             (Some(bound), Some(claimed)) if claimed != bound => return Err(LoginError::OtherUser),
             (bound, claimed) => claimed.or(bound).unwrap_or_default(),
         };
-        let _shared = tokio::select! {
+        let _blocked = tokio::select! {
             biased;
-            shared = self.lock_shared() => shared,
+            blocked = self.block_replacement() => blocked,
             () = poll_fn(|cx| session.poll_unserved(cx)) => return Err(LoginError::Closed),
         };
         self.check_login(uid, token).await?;
         // Read before anything changes, so that a login which fails because of the store displaces no session.
         let before = self.messages.inbox_state(uid).await?;
         let older = match self.directory.enter(uid, session).await {
-            Entered::Alone => None,
-            Entered::InPlaceOf(older) => Some(older),
+            Entered::Accepted => None,
+            Entered::Displaces(older) => Some(older),
             Entered::Refused => return Err(LoginError::Elsewhere),
             Entered::Closed => return Err(LoginError::Closed),
         };

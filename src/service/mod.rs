@@ -216,13 +216,13 @@ impl Services {
 
     /// Waits until nothing is being replaced, and keeps a replacement from beginning until the returned guard is dropped. So
     /// what is done under the guard belongs as a whole to the contents before a replacement or to those after it.
-    pub async fn lock_shared(&self) -> RwLockReadGuard<'_, ()> {
+    pub async fn block_replacement(&self) -> RwLockReadGuard<'_, ()> {
         self.replacing.read().await
     }
 
-    /// Waits for the end of everything that is done under [`lock_shared`](Self::lock_shared), and keeps new work out until
+    /// Waits for the end of everything that is done under [`block_replacement`](Self::block_replacement), and keeps new work out until
     /// the returned guard is dropped. Injected delays end at once while this waits.
-    pub async fn lock_exclusive(&self) -> RwLockWriteGuard<'_, ()> {
+    pub async fn begin_replacement(&self) -> RwLockWriteGuard<'_, ()> {
         let _suspended = self.delays.suspend();
         self.replacing.write().await
     }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-pub use tcp::forget;
+pub use tcp::discard;
 
 /// One connection, by what carries its bytes.
 #[derive(Debug)]
@@ -181,18 +181,18 @@ impl Transport {
     ///
     /// When the connection has broken.
     pub async fn drain(&mut self) -> io::Result<()> {
-        while self.forget().await? > 0 {
+        while self.discard().await? > 0 {
             // Without this, a peer that never stops writing would keep this thread, and no timer would fire on it.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn forget(&mut self) -> io::Result<usize> {
+    async fn discard(&mut self) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => forget(stream).await,
+            Transport::Tcp(stream) => discard(stream).await,
             #[cfg(test)]
-            Transport::Pipe(pipe) => pipe.forget().await,
+            Transport::Pipe(pipe) => pipe.discard().await,
         }
     }
 

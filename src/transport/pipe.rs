@@ -142,7 +142,7 @@ impl Pipe {
         self.resets = true;
     }
 
-    pub(super) async fn forget(&mut self) -> io::Result<usize> {
+    pub(super) async fn discard(&mut self) -> io::Result<usize> {
         poll_fn(|cx| self.poll_read_ready(cx)).await?;
         let mut channel = self.incoming.lock();
         let read = channel.bytes.len();

@@ -18,7 +18,7 @@ const DISCARDED: usize = 16 * 1024;
 /// # Errors
 ///
 /// When the connection has broken.
-pub async fn forget(stream: &TcpStream) -> io::Result<usize> {
+pub async fn discard(stream: &TcpStream) -> io::Result<usize> {
     loop {
         stream.readable().await?;
         match discard_once(stream) {

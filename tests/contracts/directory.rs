@@ -93,10 +93,10 @@ async fn log_in(
 ) -> Entered {
     let handle: Arc<dyn SessionHandle> = session.clone();
     let entered = directory.enter(Uid(uid), &handle).await;
-    if let Entered::Alone | Entered::InPlaceOf(_) = entered {
+    if let Entered::Accepted | Entered::Displaces(_) = entered {
         handle.log_in(Uid(uid), directory);
     }
-    if let Entered::InPlaceOf(older) = &entered {
+    if let Entered::Displaces(older) = &entered {
         older.displace();
     }
     entered
@@ -142,7 +142,7 @@ async fn presence_lasts_until_the_session_leaves(make: Make) {
     assert!(directory.look_up(Uid(7)).await.is_none());
     assert!(matches!(
         log_in(&directory, 7, &session).await,
-        Entered::Alone
+        Entered::Accepted
     ));
     log_in(&directory, 9, &FakeSession::new(2)).await;
     let expires_in = async || directory.look_up(Uid(7)).await.unwrap().expires_in;
@@ -182,11 +182,11 @@ async fn a_second_login_displaces_the_older_session(make: Make) {
     // A login on the same session changes nothing.
     assert!(matches!(
         log_in(&directory, 7, &older).await,
-        Entered::Alone
+        Entered::Accepted
     ));
     let handle: Arc<dyn SessionHandle> = newer.clone();
     let entered = directory.enter(Uid(7), &handle).await;
-    assert!(matches!(&entered, Entered::InPlaceOf(session) if session.id() == older.id()));
+    assert!(matches!(&entered, Entered::Displaces(session) if session.id() == older.id()));
     newer.log_in(Uid(7), &directory);
     // Between being displaced and being closed, the older session can't take its user back.
     assert!(matches!(
@@ -213,7 +213,7 @@ async fn a_second_login_may_be_refused_or_share_the_user(make: Make) {
     log_in(&directory, 7, &older).await;
     assert!(matches!(
         log_in(&directory, 7, &newer).await,
-        Entered::Alone
+        Entered::Accepted
     ));
     assert_eq!(notified_session(&directory, 7).await, Some(2));
     // The older session stays, and is notified again when the newer one is gone and the user pings on it.

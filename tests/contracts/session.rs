@@ -126,16 +126,16 @@ async fn a_session_that_was_displaced_does_not_take_its_user_back() {
     let [older, newer] = [open(&manager), open(&manager)].map(|s| s as Arc<dyn SessionHandle>);
     assert!(matches!(
         directory.enter(Uid(1), &older).await,
-        Entered::Alone
+        Entered::Accepted
     ));
     older.log_in(Uid(1), &directory);
     // A second login on the same session changes nothing.
     assert!(matches!(
         directory.enter(Uid(1), &older).await,
-        Entered::Alone
+        Entered::Accepted
     ));
     let entered = directory.enter(Uid(1), &newer).await;
-    assert!(matches!(entered, Entered::InPlaceOf(session) if session.id() == older.id()));
+    assert!(matches!(entered, Entered::Displaces(session) if session.id() == older.id()));
     newer.log_in(Uid(1), &directory);
     assert!(matches!(
         directory.enter(Uid(1), &older).await,
