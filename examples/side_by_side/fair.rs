@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use imd::load::{FieldTable, Latency, Until};
+use imd::load::{FieldTable, LatencyHistogram, Until};
 use imd::proto::Cmd;
 
 use crate::Fault;
@@ -43,7 +43,7 @@ pub async fn run(server: &Server, outstanding: usize, secs: f64) -> Result<Sampl
     let mut connection = log_in(&server.access, SMALL).await?;
     let time = Duration::from_secs_f64(secs * LONGER);
     let watch = Stopwatch::start(server);
-    let (mut waits, mut sent, mut out) = (Latency::default(), 0_u32, BytesMut::new());
+    let (mut waits, mut sent, mut out) = (LatencyHistogram::default(), 0_u32, BytesMut::new());
     let begun = Instant::now();
     let asking = async {
         while begun.elapsed() < time {

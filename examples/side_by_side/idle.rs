@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{Client, Frames, Mailbox, request};
+use imd::load::{Driver, LengthPrefixed, Mailbox, request};
 
 use crate::Fault;
 use crate::in_turn::InTurn;
@@ -49,11 +49,11 @@ struct Heart {
     answered: Arc<AtomicUsize>,
 }
 
-impl Client for Heart {
-    type Framing = Frames;
+impl Driver for Heart {
+    type Scanner = LengthPrefixed;
     type Error = Fault;
 
-    fn turn(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn react(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         self.mailbox.take(cx, &mut self.due);
         for _ in self.due.drain(..) {
             wire::put(&request::ping(self.uid), out);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
 use imd::codec;
-use imd::load::{FieldTable, Frames, request};
+use imd::load::{FieldTable, LengthPrefixed, request};
 use imd::proto::Cmd;
 use imd::proto::fields::{Fields, number_len};
 
@@ -96,7 +96,7 @@ impl ImdPeer {
 }
 
 impl Peer for ImdPeer {
-    type Framing = Frames;
+    type Scanner = LengthPrefixed;
 
     fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
         let target = (!self.writes_to_group).then_some(to as i64 + 1);

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use imd::load::{Latency, nanos};
+use imd::load::{LatencyHistogram, nanos};
 
 use crate::Fault;
 use crate::in_turn::InTurn;
@@ -35,7 +35,7 @@ pub struct Writers<'a> {
     spent: Spent,
     halves: Vec<f64>,
     slowest: Vec<f64>,
-    whole: Latency,
+    whole: LatencyHistogram,
 }
 
 impl<'a> Writers<'a> {
@@ -47,7 +47,7 @@ impl<'a> Writers<'a> {
             spent: Spent::default(),
             halves: Vec::new(),
             slowest: Vec::new(),
-            whole: Latency::default(),
+            whole: LatencyHistogram::default(),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use imd::load::{Client, Connection, FieldTable, Latency, Schedule};
+use imd::load::{Connection, Driver, FieldTable, LatencyHistogram, Schedule};
 use imd::proto::Cmd;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -29,13 +29,13 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Adds a client, which ends only with a fault.
-    pub fn add<C>(&mut self, connection: Connection<C::Framing>, mut client: C)
+    /// Adds a client with its connection. Its driver ends only with a fault.
+    pub fn add<D>(&mut self, connection: Connection<D::Scanner>, mut driver: D)
     where
-        C: Client<Error = Fault> + Send + 'static,
+        D: Driver<Error = Fault> + Send + 'static,
     {
         self.add_task(async move {
-            match connection.run(&mut client).await {
+            match connection.run(&mut driver).await {
                 Ok(()) => "a client has ended".into(),
                 Err(fault) => fault,
             }
@@ -73,7 +73,7 @@ pub struct Sample {
     /// The share of the time in which the server was busy, and that in which the load was.
     pub busy: [f64; 2],
     /// All latencies of the run; none where they are not measured.
-    pub latency: Latency,
+    pub latency: LatencyHistogram,
 }
 
 impl Sample {
@@ -136,7 +136,7 @@ impl Spent {
             busy: self
                 .cpu
                 .map(|cpu| cpu.as_secs_f64() / self.wall.as_secs_f64()),
-            latency: Latency::default(),
+            latency: LatencyHistogram::default(),
         }
     }
 }

@@ -15,7 +15,10 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use imd::load::{Client, Connection, Framing, Latency, Mailbox, Pattern, Receivers, Until, nanos};
+use imd::load::{
+    Connection, Driver, FrameScanner, LatencyHistogram, Mailbox, Pattern, ReceiverChooser, Until,
+    nanos,
+};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -46,8 +49,8 @@ pub struct Traffic {
 
 /// A connection of a user to some server.
 pub trait Peer: Send + 'static {
-    /// The framing of what the server sends.
-    type Framing: Framing;
+    /// Finds the frames that the server sends.
+    type Scanner: FrameScanner;
     /// Whether the connection is the one that the user sends on. A user may have another one to receive.
     const SENDS: bool = true;
 
@@ -121,7 +124,7 @@ pub struct Run {
     delivered: u64,
     is_over: bool,
     /// How long after it was due each message was delivered. None is recorded of messages that were due before `timed`.
-    latency: Latency,
+    latency: LatencyHistogram,
     timed: u64,
     mailboxes: Vec<Arc<Mailbox>>,
     /// Chooses the sender of the next message to a group.
@@ -139,7 +142,7 @@ impl Run {
             open: [0; 2],
             delivered: 0,
             is_over: false,
-            latency: Latency::default(),
+            latency: LatencyHistogram::default(),
             timed: 0,
             mailboxes: (0..traffic.users).map(|_| Arc::default()).collect(),
             random: SmallRng::seed_from_u64(0),
@@ -224,17 +227,17 @@ struct User<P> {
     peer: P,
     mailbox: Arc<Mailbox>,
     /// Chooses the receivers; none if the user writes to a group.
-    receivers: Option<Receivers>,
+    receivers: Option<ReceiverChooser>,
     unacknowledged: VecDeque<usize>,
     /// When the messages were due that are to be sent.
     due: VecDeque<u64>,
 }
 
-impl<P: Peer> Client for User<P> {
-    type Framing = P::Framing;
+impl<P: Peer> Driver for User<P> {
+    type Scanner = P::Scanner;
     type Error = Fault;
 
-    fn turn(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn react(&mut self, cx: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let mut run = self.run.lock();
         run.now = nanos(run.begun.elapsed());
         let mut seen = Seen {
@@ -252,7 +255,7 @@ impl<P: Peer> Client for User<P> {
             if run.is_over {
                 continue;
             }
-            let to = self.receivers.as_mut().map_or(0, Receivers::choose);
+            let to = self.receivers.as_mut().map_or(0, ReceiverChooser::choose);
             let number = run.send(self.user, due);
             if run.acknowledges {
                 self.unacknowledged.push_back(number);
@@ -267,7 +270,7 @@ impl<P: Peer> Client for User<P> {
 pub struct Users {
     pub run: Arc<Mutex<Run>>,
     pub crowd: Crowd,
-    receivers: Vec<Option<Receivers>>,
+    receivers: Vec<Option<ReceiverChooser>>,
 }
 
 impl Users {
@@ -295,7 +298,7 @@ impl Users {
     pub fn new(traffic: Traffic, acknowledges: bool) -> Users {
         let numbers: Vec<usize> = (0..traffic.users).collect();
         let receivers = traffic.pattern.map(|pattern| {
-            let receivers = Receivers::of(pattern, traffic.users, &numbers);
+            let receivers = ReceiverChooser::of(pattern, traffic.users, &numbers);
             receivers.map(Some).collect()
         });
         Users {
@@ -311,8 +314,8 @@ impl Users {
     }
 
     /// Adds a connection of a user.
-    pub fn add<P: Peer>(&mut self, user: usize, connection: Connection<P::Framing>, peer: P) {
-        let client = User {
+    pub fn add<P: Peer>(&mut self, user: usize, connection: Connection<P::Scanner>, peer: P) {
+        let driver = User {
             user,
             run: Arc::clone(&self.run),
             peer,
@@ -321,7 +324,7 @@ impl Users {
             unacknowledged: VecDeque::new(),
             due: VecDeque::new(),
         };
-        self.crowd.add(connection, client);
+        self.crowd.add(connection, driver);
     }
 
     /// Makes the first messages of a closed loop due.
@@ -346,11 +349,11 @@ impl Users {
     pub fn time_from(&self, since_begin: Duration) {
         let mut run = self.run.lock();
         run.timed = nanos(since_begin);
-        run.latency = Latency::default();
+        run.latency = LatencyHistogram::default();
     }
 
     /// Returns the latencies since the last call.
-    pub fn take_latency(&self) -> Latency {
+    pub fn take_latency(&self) -> LatencyHistogram {
         std::mem::take(&mut self.run.lock().latency)
     }
 

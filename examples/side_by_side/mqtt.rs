@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
-use imd::load::{Connection, Framing};
+use imd::load::{Connection, FrameScanner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Fault;
@@ -20,7 +20,7 @@ const QOS_1: u8 = 0x02;
 /// The framing of MQTT: packets of a byte, a length, and that many bytes.
 pub struct Packets;
 
-impl Framing for Packets {
+impl FrameScanner for Packets {
     fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some((_, body)) = one(&bytes[end..]) {
@@ -59,7 +59,7 @@ struct MqttPeer {
 }
 
 impl Peer for MqttPeer {
-    type Framing = Packets;
+    type Scanner = Packets;
 
     fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
         // Packets are numbered from 1.

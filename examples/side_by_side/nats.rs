@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use imd::load::{Connection, Framing};
+use imd::load::{Connection, FrameScanner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Fault;
@@ -29,7 +29,7 @@ const STREAM: &str = r#"{"name":"all","subjects":["user.*"],"storage":"file","re
 /// The framing of NATS: lines. The line of a message is followed by its text.
 pub struct Lines;
 
-impl Framing for Lines {
+impl FrameScanner for Lines {
     fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some((_, _, taken)) = one(&bytes[end..]) {
@@ -75,7 +75,7 @@ struct NatsPeer {
 }
 
 impl Peer for NatsPeer {
-    type Framing = Lines;
+    type Scanner = Lines;
 
     fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
         out.extend_from_slice(b"PUB user.");

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
-use imd::load::{Connection, Framing};
+use imd::load::{Connection, FrameScanner};
 
 use crate::Fault;
 use crate::load::connect_late;
@@ -17,7 +17,7 @@ use crate::wire::{self, digits};
 /// The framing of Redis: values that begin with a letter for their type.
 pub struct Values;
 
-impl Framing for Values {
+impl FrameScanner for Values {
     fn whole(bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some((_, taken)) = Value::read(&bytes[end..]) {
@@ -109,7 +109,7 @@ fn messages<'a>(answer: &Value<'a>) -> Result<Vec<Entry<'a>>, Fault> {
 struct Writer;
 
 impl Peer for Writer {
-    type Framing = Values;
+    type Scanner = Values;
 
     fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
         out.extend_from_slice(b"*5\r\n$4\r\nXADD\r\n$9\r\nuser:");
@@ -143,7 +143,7 @@ struct Reader {
 }
 
 impl Peer for Reader {
-    type Framing = Values;
+    type Scanner = Values;
     const SENDS: bool = false;
 
     fn send(&mut self, _: usize, _: usize, _: &mut BytesMut) {}

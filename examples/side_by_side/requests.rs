@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{Client, Connection, FieldTable, Frames, Latency};
+use imd::load::{Connection, Driver, FieldTable, LatencyHistogram, LengthPrefixed};
 use imd::proto::{Cmd, ReqAccessServer};
 use parking_lot::Mutex;
 
@@ -42,14 +42,14 @@ struct Asker {
     outstanding: usize,
     asked: Option<Instant>,
     answered: Arc<AtomicU64>,
-    latencies: Arc<Mutex<Latency>>,
+    latencies: Arc<Mutex<LatencyHistogram>>,
 }
 
-impl Client for Asker {
-    type Framing = Frames;
+impl Driver for Asker {
+    type Scanner = LengthPrefixed;
     type Error = Fault;
 
-    fn turn(&mut self, _: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
+    fn react(&mut self, _: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         let mut answers = 0;
         for (message, _) in codec::frames(frames) {
             check(message)?;
@@ -82,7 +82,7 @@ pub async fn closed_loop(
     secs: f64,
 ) -> Result<Sample, Fault> {
     let answered = Arc::new(AtomicU64::new(0));
-    let latencies = Arc::<Mutex<Latency>>::default();
+    let latencies = Arc::<Mutex<LatencyHistogram>>::default();
     let mut connected = Vec::new();
     for _ in 0..connections {
         connected.push(Connection::connect(server.gateway).await?);

@@ -1,7 +1,7 @@
 //! One connection of a load generator: one read, all its frames, one write.
 //!
-//! Serves `imd bench` and `examples/side_by_side`, whose bare servers and clients of other brokers use it too: the framing
-//! is a parameter. The buffers belong to the thread, so a connection holds none while it waits.
+//! Serves `imd bench` and `examples/side_by_side`, whose bare servers and clients of other brokers use it too: the scanner
+//! of frames is a parameter. The buffers belong to the thread, so a connection holds none while it waits.
 //!
 //! A turn of a connection never waits: what the socket does not take is kept and written before the next turn. Frames are
 //! seen once, whole and in order, however the stream was cut.
@@ -33,25 +33,25 @@ thread_local! {
         RefCell::new((Vec::with_capacity(READ), BytesMut::with_capacity(READ)));
 }
 
-/// How a stream of bytes is divided into frames.
-pub trait Framing: 'static {
+/// Finds the frames in a stream of bytes.
+pub trait FrameScanner: 'static {
     /// Returns how many bytes the whole frames at the start of `bytes` take.
     fn whole(bytes: &[u8]) -> usize;
 }
 
-/// The framing of `imd`: a length, then a message.
-pub struct Frames;
+/// The frames of `imd`: a length, then a message.
+pub struct LengthPrefixed;
 
-impl Framing for Frames {
+impl FrameScanner for LengthPrefixed {
     fn whole(bytes: &[u8]) -> usize {
         codec::frames(bytes).map(|(_, taken)| taken).sum()
     }
 }
 
 /// What one connection of a load generator does.
-pub trait Client {
-    /// The framing of the server's answers.
-    type Framing: Framing;
+pub trait Driver {
+    /// Finds the frames that the server sends.
+    type Scanner: FrameScanner;
     /// Why the run can't go on.
     type Error: From<io::Error>;
 
@@ -61,7 +61,7 @@ pub trait Client {
     /// # Errors
     ///
     /// When the connection is to end with this error.
-    fn turn(
+    fn react(
         &mut self,
         cx: &Context<'_>,
         frames: &[u8],
@@ -75,23 +75,23 @@ pub trait Client {
 }
 
 /// A connection to a server, or one that a bare server has accepted.
-pub struct Connection<F = Frames> {
+pub struct Connection<S = LengthPrefixed> {
     stream: TcpStream,
     /// The beginning of a frame whose rest was not read yet; whole frames too, right after [`next`](Self::next).
-    half: Vec<u8>,
+    partial_frame: Vec<u8>,
     /// What the socket has not taken yet.
-    rest: BytesMut,
-    framing: PhantomData<fn() -> F>,
+    unwritten: BytesMut,
+    scanner: PhantomData<fn() -> S>,
 }
 
-impl<F: Framing> Connection<F> {
+impl<S: FrameScanner> Connection<S> {
     /// Takes over a stream.
     pub fn new(stream: TcpStream) -> Self {
         Connection {
             stream,
-            half: Vec::new(),
-            rest: BytesMut::new(),
-            framing: PhantomData,
+            partial_frame: Vec::new(),
+            unwritten: BytesMut::new(),
+            scanner: PhantomData,
         }
     }
 
@@ -115,19 +115,19 @@ impl<F: Framing> Connection<F> {
         Ok(Self::new(stream))
     }
 
-    /// Lets a client use the connection until it is done.
+    /// Lets a driver use the connection until it is done.
     ///
     /// # Errors
     ///
-    /// The client's, and when the connection fails or the server closes it.
-    pub async fn run<C: Client<Framing = F>>(mut self, client: &mut C) -> Result<(), C::Error> {
+    /// The error of the driver, and when the connection fails or the server closes it.
+    pub async fn run<D: Driver<Scanner = S>>(mut self, driver: &mut D) -> Result<(), D::Error> {
         poll_fn(|cx| {
             loop {
-                let turn = |cx: &Context<'_>, frames: &[u8], out: &mut BytesMut| {
-                    client.turn(cx, frames, out)
+                let react = |cx: &Context<'_>, frames: &[u8], out: &mut BytesMut| {
+                    driver.react(cx, frames, out)
                 };
-                let turn = self.poll_turn(cx, true, turn)?;
-                if client.is_done() {
+                let turn = self.poll_turn(cx, true, react)?;
+                if driver.is_done() {
                     return Poll::Ready(Ok(()));
                 }
                 ready!(turn);
@@ -136,26 +136,26 @@ impl<F: Framing> Connection<F> {
         .await
     }
 
-    /// Reads once, if it `may_read`, calls `turn` with the whole frames, and writes what that appends. Without anything to
-    /// read, `turn` is called with no frames, for there may be something else to write.
+    /// Reads once, if it `may_read`, calls `react` with the whole frames, and writes what that appends. Without anything to
+    /// read, `react` is called with no frames, for there may be something else to write.
     ///
     /// It also reads while the peer does not take what is to be written: two peers that wait for each other to read would
     /// wait forever.
     ///
     /// # Errors
     ///
-    /// The error of `turn`, and when the connection fails or the peer closes it.
+    /// The error of `react`, and when the connection fails or the peer closes it.
     pub fn poll_turn<E: From<io::Error>>(
         &mut self,
         cx: &mut Context<'_>,
         may_read: bool,
-        turn: impl FnOnce(&Context<'_>, &[u8], &mut BytesMut) -> Result<(), E>,
+        react: impl FnOnce(&Context<'_>, &[u8], &mut BytesMut) -> Result<(), E>,
     ) -> Poll<Result<(), E>> {
         // If the socket does not take all of it, this registers the task to be woken when it does.
         let _ = self.poll_flush(cx)?;
         BUFFERS.with_borrow_mut(|(buffer, out)| {
             buffer.clear();
-            buffer.extend_from_slice(&self.half);
+            buffer.extend_from_slice(&self.partial_frame);
             let read = if may_read {
                 // Not `try_read`: after a short read this one knows that the socket is empty, and saves a system call.
                 poll_read_buf(Pin::new(&mut self.stream), cx, buffer)?
@@ -165,10 +165,10 @@ impl<F: Framing> Connection<F> {
             if read == Poll::Ready(0) {
                 return Poll::Ready(Err(closed().into()));
             }
-            let (whole, half) = buffer.split_at(F::whole(buffer));
+            let (whole, partial) = buffer.split_at(S::whole(buffer));
             out.clear();
-            turn(cx, whole, out)?;
-            self.half = half.to_vec();
+            react(cx, whole, out)?;
+            self.partial_frame = partial.to_vec();
             if read.is_pending() && out.is_empty() {
                 return Poll::Pending;
             }
@@ -179,7 +179,7 @@ impl<F: Framing> Connection<F> {
 
     /// Writes what the socket takes at once, and keeps the rest.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let taken = if bytes.is_empty() || !self.rest.is_empty() {
+        let taken = if bytes.is_empty() || !self.unwritten.is_empty() {
             0
         } else {
             match self.stream.try_write(bytes) {
@@ -188,16 +188,16 @@ impl<F: Framing> Connection<F> {
             }
         };
         let rest = bytes.get(taken..).unwrap_or_default();
-        self.rest.extend_from_slice(rest);
+        self.unwritten.extend_from_slice(rest);
         Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.rest.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.rest))?;
-            self.rest.advance(written);
+        while !self.unwritten.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unwritten))?;
+            self.unwritten.advance(written);
         }
-        self.rest = BytesMut::new();
+        self.unwritten = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 }
@@ -221,12 +221,12 @@ impl Connection {
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
         in_time(async {
             loop {
-                let frame = codec::frames(&self.half).next();
+                let frame = codec::frames(&self.partial_frame).next();
                 if let Some((message, taken)) = frame.map(|(it, taken)| (it.to_vec(), taken)) {
-                    self.half.drain(..taken);
+                    self.partial_frame.drain(..taken);
                     return Ok(message);
                 }
-                if self.stream.read_buf(&mut self.half).await? == 0 {
+                if self.stream.read_buf(&mut self.partial_frame).await? == 0 {
                     return Err(closed());
                 }
             }
@@ -272,11 +272,11 @@ mod tests {
     #[derive(Default)]
     struct Collector(Vec<Vec<u8>>);
 
-    impl Client for Collector {
-        type Framing = Frames;
+    impl Driver for Collector {
+        type Scanner = LengthPrefixed;
         type Error = io::Error;
 
-        fn turn(&mut self, _: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> io::Result<()> {
+        fn react(&mut self, _: &Context<'_>, frames: &[u8], out: &mut BytesMut) -> io::Result<()> {
             let messages = codec::frames(frames).map(|(message, _)| message.to_vec());
             self.0.extend(messages);
             out.extend_from_slice(frames);

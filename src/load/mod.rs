@@ -1,7 +1,7 @@
 //! The parts of a load generator that `imd bench` and `examples/side_by_side` share: connections, requests, answers,
 //! patterns, schedule and statistics. A stack needs none of them.
 //!
-//! A [`Client`] says what one connection does; [`Connection::run`] is its task. Requests that follow a [`Schedule`], and
+//! A [`Driver`] says what one connection does; [`Connection::run`] is its task. Requests that follow a [`Schedule`], and
 //! deliveries that make room for another message, reach the task through its [`Mailbox`].
 //!
 //! What all of it relies on:
@@ -20,9 +20,9 @@ mod schedule;
 mod statistics;
 pub mod usage;
 
-pub use connection::{Client, Connection, Frames, Framing};
+pub use connection::{Connection, Driver, FrameScanner, LengthPrefixed};
 pub use fields::FieldTable;
 pub use mailbox::{Delivery, End, Mailbox};
-pub use pattern::{Pattern, Receivers, Until};
+pub use pattern::{Pattern, ReceiverChooser, Until};
 pub use schedule::{Schedule, nanos};
-pub use statistics::{Latency, Percentiles, grouped};
+pub use statistics::{LatencyHistogram, Percentiles, grouped};

@@ -45,7 +45,7 @@ pub enum Until {
 
 /// Chooses the receivers of the messages of one user.
 #[derive(Debug, Clone)]
-pub struct Receivers {
+pub struct ReceiverChooser {
     pattern: Pattern,
     /// The number of the user who sends.
     user: usize,
@@ -55,14 +55,14 @@ pub struct Receivers {
     random: SmallRng,
 }
 
-impl Receivers {
+impl ReceiverChooser {
     /// Returns one chooser for each of the users with these numbers, all below `users`. The same user makes the same
     /// choices in each run.
     pub fn of(
         pattern: Pattern,
         users: usize,
         numbers: &[usize],
-    ) -> impl Iterator<Item = Receivers> {
+    ) -> impl Iterator<Item = ReceiverChooser> {
         let weights = match pattern {
             Pattern::Zipf => {
                 let ranks = 1..=users;
@@ -71,7 +71,7 @@ impl Receivers {
             }
             Pattern::Random | Pattern::Ring | Pattern::Pairs => None,
         };
-        numbers.iter().map(move |user| Receivers {
+        numbers.iter().map(move |user| ReceiverChooser {
             pattern,
             user: *user,
             users,
@@ -83,7 +83,7 @@ impl Receivers {
     /// Returns the number of the user who receives the next message. It is another user than the sender, unless there is
     /// only one.
     pub fn choose(&mut self) -> usize {
-        let Receivers { user, users, .. } = *self;
+        let ReceiverChooser { user, users, .. } = *self;
         let next = (user + 1) % users.max(1);
         match (self.pattern, &self.weights) {
             _ if users < 3 => next,
@@ -110,7 +110,7 @@ mod tests {
 
     /// How many of `messages` messages of a user go to each user.
     fn counts(pattern: Pattern, users: usize, user: usize, messages: usize) -> Vec<usize> {
-        let mut receivers = Receivers::of(pattern, users, &[user]).next().unwrap();
+        let mut receivers = ReceiverChooser::of(pattern, users, &[user]).next().unwrap();
         let mut counts = vec![0; users];
         for _ in 0..messages {
             counts[receivers.choose()] += 1;

@@ -15,9 +15,9 @@ const LONGEST: u64 = 60_000_000_000;
 
 /// A histogram of latencies, each good to a thousandth.
 #[derive(Debug, Clone)]
-pub struct Latency(Option<Histogram<u64>>);
+pub struct LatencyHistogram(Option<Histogram<u64>>);
 
-impl Latency {
+impl LatencyHistogram {
     /// Adds a latency in nanoseconds.
     pub fn record(&mut self, nanoseconds: u64) {
         if let Some(histogram) = &mut self.0 {
@@ -44,7 +44,7 @@ impl Latency {
     }
 
     /// Adds all latencies of another histogram.
-    pub fn add(&mut self, other: &Latency) {
+    pub fn add(&mut self, other: &LatencyHistogram) {
         if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
             // Fails only if the bounds differ, and all have the same.
             let _ = histogram.add(other);
@@ -52,10 +52,10 @@ impl Latency {
     }
 }
 
-impl Default for Latency {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         // With these bounds it can't fail.
-        Latency(Histogram::new_with_bounds(1, LONGEST, 3).ok())
+        LatencyHistogram(Histogram::new_with_bounds(1, LONGEST, 3).ok())
     }
 }
 

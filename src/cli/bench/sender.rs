@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{Delivery, FieldTable, Receivers, request};
+use imd::load::{Delivery, FieldTable, ReceiverChooser, request};
 use imd::proto::{Cmd, ReqSyncMsg};
 
 use super::connection::ConnectionError;
@@ -20,7 +20,7 @@ use super::user::{DeliveryRecord, Role};
 /// To whom a user sends.
 pub enum Audience {
     /// To other users, chosen for each message.
-    Users(Receivers),
+    Users(ReceiverChooser),
     /// To the group with this id.
     Group(i64),
     /// The user only receives.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use imd::load::{Connection, FieldTable, Receivers, request};
+use imd::load::{Connection, FieldTable, ReceiverChooser, request};
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSelectAccessServerForClient};
 use imd::service::salted_token;
 use prost::Message as _;
@@ -94,7 +94,7 @@ pub async fn set_up(
             }
         }
         Kind::P2p | Kind::Group => {
-            let mut receivers = Receivers::of(plan.pattern, plan.users, &numbers);
+            let mut receivers = ReceiverChooser::of(plan.pattern, plan.users, &numbers);
             for (user, mut connection) in log_in_all(plan, stack, numbers.clone()).await? {
                 let read = newest_version(plan.uid(user), &mut connection).await;
                 let read = read.map_err(at("first page"))?;

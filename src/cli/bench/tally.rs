@@ -3,7 +3,7 @@
 //! Serves the users of a thread, which share one tally, and the main thread, which reads it during the run and adds up the
 //! tallies of all threads for the report.
 
-use imd::load::Latency;
+use imd::load::LatencyHistogram;
 
 use super::connection::ConnectionError;
 
@@ -75,11 +75,11 @@ impl Counts {
 pub struct Tally {
     pub counts: Counts,
     /// Latency from the time when a request was due to its answer.
-    pub acknowledgement: Latency,
+    pub acknowledgement: LatencyHistogram,
     /// Latency from the time when a message was due to the page that contains it.
-    pub delivery: Latency,
+    pub delivery: LatencyHistogram,
     /// Latency from the time when a request was due to the time when it was made.
-    pub lateness: Latency,
+    pub lateness: LatencyHistogram,
     /// Code and text of the first refusal.
     pub refusal: Option<String>,
     /// Why the first connection was lost, if any was.

@@ -9,7 +9,7 @@ use std::task::Context;
 
 use bytes::BytesMut;
 use imd::codec;
-use imd::load::{Client, Connection, Delivery, End, FieldTable, Frames, Mailbox};
+use imd::load::{Connection, Delivery, Driver, End, FieldTable, LengthPrefixed, Mailbox};
 use imd::proto::Cmd;
 
 use super::connection::ConnectionError;
@@ -124,11 +124,11 @@ impl User {
     }
 }
 
-impl Client for User {
-    type Framing = Frames;
+impl Driver for User {
+    type Scanner = LengthPrefixed;
     type Error = ConnectionError;
 
-    fn turn(
+    fn react(
         &mut self,
         cx: &Context<'_>,
         frames: &[u8],
