@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use crate::id::{GroupId, Uid};
 use crate::proto::{
-    Cmd, Code, Flat, Form, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg, Undecodable,
-    first_number,
+    Cmd, Code, FieldType, ReqAccessServer, ReqLogin, ReqLogout, ReqPing, ReqSyncMsg, RequestFields,
+    Undecodable, first_number,
 };
 
 /// A decoded request. It has no `Debug`, because it holds tokens and texts, which must not reach a log.
@@ -58,29 +58,29 @@ struct Row {
     cmd: Cmd,
     listener: Listener,
     needs_login: bool,
-    /// The form of each field, from field 1 on.
-    forms: &'static [Form],
-    read: for<'a> fn(&Flat<'a>) -> Command<'a>,
+    /// The type of each field, from field 1 on.
+    types: &'static [FieldType],
+    read: for<'a> fn(&RequestFields<'a>) -> Command<'a>,
 }
 
 const fn row(
     cmd: Cmd,
     listener: Listener,
     needs_login: bool,
-    forms: &'static [Form],
-    read: for<'a> fn(&Flat<'a>) -> Command<'a>,
+    types: &'static [FieldType],
+    read: for<'a> fn(&RequestFields<'a>) -> Command<'a>,
 ) -> Row {
     Row {
         cmd,
         listener,
         needs_login,
-        forms,
+        types,
         read,
     }
 }
 
-const N: Form = Form::Number;
-const T: Form = Form::Text;
+const N: FieldType = FieldType::Number;
+const T: FieldType = FieldType::Text;
 
 /// The commands that a client can send. Field 2, `cmdStr`, is not used.
 #[rustfmt::skip]
@@ -95,35 +95,35 @@ static TABLE: [Row; 8] = [
     row(Cmd::Logout,          Listener::Access,  true,  &[N, T, N],          logout),
 ];
 
-fn select_access<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn select_access<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::SelectAccess(ReqAccessServer {
-        cmd: fields.small(1),
+        cmd: fields.number32(1),
         ..Default::default()
     })
 }
 
-fn login<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn login<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::Login(ReqLogin {
-        cmd: fields.small(1),
+        cmd: fields.number32(1),
         uid: fields.number(3),
         token: fields.text(4).into_owned(),
         ..Default::default()
     })
 }
 
-fn ping<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn ping<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::Ping(ReqPing {
-        cmd: fields.small(1),
+        cmd: fields.number32(1),
         uid: fields.number(3),
         ..Default::default()
     })
 }
 
-fn p2p<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn p2p<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::P2p(sending(fields))
 }
 
-fn ack<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn ack<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     // The frame names the sender of the accepted message as the source, and who accepts it as the target.
     Command::Ack(Sending {
         source: fields.number(4).into(),
@@ -132,11 +132,11 @@ fn ack<'a>(fields: &Flat<'a>) -> Command<'a> {
     })
 }
 
-fn group<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn group<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::Group(sending(fields))
 }
 
-fn sending<'a, T: From<i64>>(fields: &Flat<'a>) -> Sending<'a, T> {
+fn sending<'a, T: From<i64>>(fields: &RequestFields<'a>) -> Sending<'a, T> {
     Sending {
         source: fields.number(3).into(),
         target: fields.number(4).into(),
@@ -145,19 +145,19 @@ fn sending<'a, T: From<i64>>(fields: &Flat<'a>) -> Sending<'a, T> {
     }
 }
 
-fn sync<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn sync<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::Sync(ReqSyncMsg {
-        cmd: fields.small(1),
+        cmd: fields.number32(1),
         uid: fields.number(3),
         current_id: fields.number(4),
-        limit: fields.small(5),
+        limit: fields.number32(5),
         ..Default::default()
     })
 }
 
-fn logout<'a>(fields: &Flat<'a>) -> Command<'a> {
+fn logout<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     Command::Logout(ReqLogout {
-        cmd: fields.small(1),
+        cmd: fields.number32(1),
         uid: fields.number(3),
         ..Default::default()
     })
@@ -199,14 +199,14 @@ impl<'a> Command<'a> {
     pub fn decode(frame: &'a [u8], listener: Listener) -> Result<(Self, bool), BadFrame> {
         // Nearly every frame begins with its command. If the field stands in it again, the last one counts.
         if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, listener))
-            && let Ok(fields) = Flat::read(frame, row.forms)
-            && fields.small(1) == row.cmd.number()
+            && let Ok(fields) = RequestFields::read(frame, row.types)
+            && fields.number32(1) == row.cmd.number()
         {
             return Ok(((row.read)(&fields), row.needs_login));
         }
-        let cmd = Flat::read(frame, &[N])?.small(1);
+        let cmd = RequestFields::read(frame, &[N])?.number32(1);
         let row = find(cmd, listener).ok_or(BadFrame::Unknown(cmd))?;
-        let fields = Flat::read(frame, row.forms)?;
+        let fields = RequestFields::read(frame, row.types)?;
         Ok(((row.read)(&fields), row.needs_login))
     }
 

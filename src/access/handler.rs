@@ -46,7 +46,7 @@ impl RequestsInProgress<'_, '_> {
     fn push_if_refused(&mut self, command: &Command<'_>, result: Result<(), impl Into<Refusal>>) {
         if let Err(error) = result {
             self.replies
-                .push(wire::refusal(wire::reply(command), error.into()));
+                .push(wire::refusal(wire::success_reply(command), error.into()));
         }
     }
 }
@@ -142,7 +142,7 @@ impl AccessHandler {
             }
             Err(error) => work
                 .requests
-                .reply(&wire::refusal(wire::reply(command), error.into())),
+                .reply(&wire::refusal(wire::success_reply(command), error.into())),
         }
     }
 
@@ -254,8 +254,8 @@ impl AccessHandler {
 /// Returns the reply to a command that is answered with 0 or a code, and nothing else.
 fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
     match result {
-        Ok(_) => wire::reply(command),
-        Err(error) => wire::refusal(wire::reply(command), error.into()),
+        Ok(_) => wire::success_reply(command),
+        Err(error) => wire::refusal(wire::success_reply(command), error.into()),
     }
 }
 
@@ -293,7 +293,7 @@ impl Handler for AccessHandler {
             Ok((command, _)) => {
                 let refusal = Refusal::injected(code);
                 self.services.count_refusal(command.cmd(), &refusal);
-                let reply = wire::refusal(wire::reply(&command), refusal);
+                let reply = wire::refusal(wire::success_reply(&command), refusal);
                 self.form.apply(reply)
             }
             Err(bad) => wire::bad_frame(&bad),

@@ -124,7 +124,7 @@ impl ReplyForm {
 }
 
 /// Returns the reply that acknowledges a command, with its ids. An error is written into it by [`refusal`].
-pub(super) fn reply(command: &Command<'_>) -> Reply {
+pub(super) fn success_reply(command: &Command<'_>) -> Reply {
     match command {
         Command::SelectAccess(_) => Reply::select_access(String::new()),
         Command::Login(_) => Reply::login(),
@@ -142,11 +142,10 @@ pub(super) fn bad_frame(bad: &BadFrame) -> Reply {
     Reply::server(bad.code(), bad.code().because(bad))
 }
 
-/// Returns the reply that refuses what `reply` would have acknowledged. `reply` is one of [`reply`], with the ids of the
-/// request and no contents yet, so all of it but the code and its text stays. A reply that may have contents is refused by
-/// [`Reply::into_refusal`], which takes them out.
-pub(super) fn refusal(reply: Reply, refusal: Refusal) -> Reply {
-    reply.with_code(refusal.code, refusal.text)
+/// Returns `success` with the code and text of a refusal. `success` has the ids of the request and no contents, like every
+/// [`success_reply`]. A reply that may have contents is refused by [`Reply::into_refusal`], which takes them out.
+pub(super) fn refusal(success: Reply, refusal: Refusal) -> Reply {
+    success.with_code(refusal.code, refusal.text)
 }
 
 /// Returns the acknowledgement of a write as a reply.
@@ -183,15 +182,16 @@ impl Payload for Acknowledgement<'_> {
         // The numbers of the fields are those of the replies in proto/external/access.proto.
         match target {
             Target::Group(group) => {
-                let mut fields = Fields::done(Cmd::SendGroupMsg, dst);
+                let mut fields = Fields::success(Cmd::SendGroupMsg, dst);
                 fields.number(5, group.0);
                 fields.text(6, message.msg_id().as_str());
             }
             Target::User(_) if message.kind == Kind::Ack => {
-                drop(Fields::done(Cmd::AcceptP2PMsgAck, dst));
+                // This reply has no further field; dropping `Fields` writes what is staged.
+                drop(Fields::success(Cmd::AcceptP2PMsgAck, dst));
             }
             Target::User(target) => {
-                let mut fields = Fields::done(Cmd::SendP2PMsg, dst);
+                let mut fields = Fields::success(Cmd::SendP2PMsg, dst);
                 fields.number(5, message.source.0);
                 fields.number(6, target.0);
                 fields.text(7, message.msg_id().as_str());
@@ -206,7 +206,7 @@ pub(super) struct PageReply<'a>(pub &'a EncodedPage);
 impl Payload for PageReply<'_> {
     fn encode_payload(&self, dst: &mut BytesMut) {
         let PageReply(page) = self;
-        let mut fields = Fields::done(Cmd::SyncMsg, dst);
+        let mut fields = Fields::success(Cmd::SyncMsg, dst);
         fields.number(5, page.current.0);
         fields.encoded(&page.entries);
         fields.number(7, page.total.0);

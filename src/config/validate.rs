@@ -267,9 +267,9 @@ impl Config {
             ),
             ("http.body", self.http.body, 256, 1 << 30),
         ];
-        for (key, value, least, most) in ranges {
-            ensure((least..=most).contains(&value), key, || {
-                format!("{value} must be from {least} to {most}")
+        for (key, value, min, max) in ranges {
+            ensure((min..=max).contains(&value), key, || {
+                format!("{value} must be from {min} to {max}")
             })?;
         }
         ensure(

@@ -88,8 +88,8 @@ impl CleaningTime {
         while self.leads.get(1).is_some_and(is_old) {
             self.leads.pop_front();
         }
-        let least = self.leads.front().map_or(seen.ms, |lead| lead.ms);
-        millis(now).saturating_add(least)
+        let min_lead = self.leads.front().map_or(seen.ms, |lead| lead.ms);
+        millis(now).saturating_add(min_lead)
     }
 }
 

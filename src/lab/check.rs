@@ -40,7 +40,7 @@ pub enum FaultError {
     NotOneAction(Vec<&'static str>),
     /// The site does not allow the action.
     #[error("{action} can't be at {at}: {all}", all = names(.at.actions()))]
-    NotThere {
+    ActionNotAllowed {
         /// The site of the rule.
         at: Site,
         /// Name of the action.
@@ -58,7 +58,7 @@ pub enum FaultError {
     },
     /// The key has no meaning beside the action or another key of the rule.
     #[error("{key} means nothing with {with}")]
-    Pointless {
+    MeaninglessKey {
         /// The key that has no meaning.
         key: &'static str,
         /// The action or key that it was combined with.
@@ -145,8 +145,8 @@ impl FaultError {
 }
 
 /// Returns the bounds of a whole number as text for people.
-pub(super) fn whole_number(least: u64, most: u64) -> String {
-    format!("a whole number from {least} to {most}")
+pub(super) fn whole_number(min: u64, max: u64) -> String {
+    format!("a whole number from {min} to {max}")
 }
 
 impl Fault {
@@ -159,7 +159,7 @@ impl Fault {
         self.check_name()?;
         if !self.at.allows(&self.action) {
             let (at, action) = (self.at, self.action.name());
-            return Err(FaultError::NotThere { at, action });
+            return Err(FaultError::ActionNotAllowed { at, action });
         }
         self.check_numbers()?;
         self.check_action()?;
@@ -205,9 +205,9 @@ impl Fault {
                 bounds,
             ));
         }
-        let most_uid = i64::MAX.unsigned_abs();
+        let max_uid = i64::MAX.unsigned_abs();
         if let Some(uid) = self.uid.filter(|uid| !uid.is_positive()) {
-            let bounds = whole_number(1, most_uid);
+            let bounds = whole_number(1, max_uid);
             return Err(FaultError::out_of_bounds("uid", uid, bounds));
         }
         let counts = [
@@ -215,9 +215,9 @@ impl Fault {
             ("times", self.times, 1),
             ("after", Some(self.after), 0),
         ];
-        for (key, value, least) in counts {
+        for (key, value, min) in counts {
             if let Some(value) = value {
-                within(key, value, least, MAX_NUMBER)?;
+                within(key, value, min, MAX_NUMBER)?;
             }
         }
         match self.lasting {
@@ -312,11 +312,11 @@ const fn direction(direction: Direction) -> &'static str {
     }
 }
 
-fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), FaultError> {
-    if (least..=most).contains(&value) {
+fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), FaultError> {
+    if (min..=max).contains(&value) {
         return Ok(());
     }
-    let bounds = whole_number(least, most);
+    let bounds = whole_number(min, max);
     Err(FaultError::out_of_bounds(key, value, bounds))
 }
 

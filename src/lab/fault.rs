@@ -1,7 +1,7 @@
 //! One fault rule, and the builder with which Rust code creates it.
 //!
-//! Serves tests in Rust, and `form`, which converts a rule from and to TOML and JSON. A rule may be invalid: it is checked
-//! when it is put in force.
+//! Serves tests in Rust, and `rule_table`, which converts a rule from and to TOML and JSON. A rule may be invalid: it is
+//! checked when it is put in force.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! | file | content |
 //! |---|---|
 //! | `site`, `action` | the points where faults can be injected, and what a fault does there |
-//! | `fault`, `form`, `raw_value`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
+//! | `fault`, `rule_table`, `raw_value`, `check` | one rule: as Rust builds it, as TOML and JSON write it, and its validation |
 //! | `faults`, `rule`, `context` | the rules in force, the counters of each, and what their filters compare |
 //! | `hold` | frames and calls that a rule holds back, and their release |
 //! | `journal`, `describe` | recorded events, and their text for people |
@@ -19,11 +19,11 @@ mod context;
 mod describe;
 mod fault;
 mod faults;
-mod form;
 mod hold;
 mod journal;
 mod raw_value;
 mod rule;
+mod rule_table;
 mod site;
 mod switches;
 

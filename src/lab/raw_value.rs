@@ -1,7 +1,7 @@
 //! The value of one key of a rule, as TOML, JSON or the command line write it, before it is parsed.
 //!
-//! Serves `form`. Each value may be a number or a text: the command line has texts only, JSON has no NaN while TOML has one,
-//! and many JSON readers can't represent a 64-bit id as a number.
+//! Serves `rule_table`. Each value may be a number or a text: the command line has texts only, JSON has no NaN while TOML has
+//! one, and many JSON readers can't represent a 64-bit id as a number.
 
 use std::fmt;
 use std::time::Duration;
@@ -49,11 +49,11 @@ impl RawValue {
     ///
     /// # Errors
     ///
-    /// [`FaultError`] that names the bounds `least` and `most`, if the value is no whole number or does not fit `N`.
+    /// [`FaultError`] that names the bounds `min` and `max`, if the value is no whole number or does not fit `N`.
     pub fn whole<N: TryFrom<i128>>(
         &self,
         key: &'static str,
-        (least, most): (u64, u64),
+        (min, max): (u64, u64),
     ) -> Result<N, FaultError> {
         let number = match self {
             RawValue::Whole(number) => Some(*number),
@@ -61,7 +61,7 @@ impl RawValue {
             RawValue::Text(text) => text.parse().ok(),
         };
         let number = number.and_then(|number| N::try_from(number).ok());
-        number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(least, most)))
+        number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(min, max)))
     }
 
     /// Parses a number of bytes: as [`whole`](Self::whole) does, or from a text with a unit such as `16KiB`.

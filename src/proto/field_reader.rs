@@ -1,7 +1,7 @@
 //! Reads protobuf messages field by field, without copying texts.
 //!
 //! The load generators (`imd::load`) read answers with it. Requests have a faster reader of their own,
-//! [`Flat`](super::Flat).
+//! [`RequestFields`](super::RequestFields).
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};

@@ -1,4 +1,4 @@
-//! Writes messages field by field from borrowed parts, for the answers that are too frequent to build a message first.
+//! Writes messages field by field from borrowed parts, for the replies that are too frequent to build a message first.
 //!
 //! Serves the replies of the access servers, the notifies of the sessions, the pages, and the records of the durable
 //! store. The bytes are those that prost would write: a field that is 0 or empty is left out.
@@ -33,8 +33,8 @@ impl<'a, B: BufMut> Fields<'a, B> {
         }
     }
 
-    /// Creates a writer for the answer with code 0 to a command, with the fields `cmd` and `errStr` appended already.
-    pub fn done(cmd: Cmd, dst: &'a mut B) -> Self {
+    /// Creates a writer for the reply with code 0 to a command, with the fields `cmd` and `errStr` appended already.
+    pub fn success(cmd: Cmd, dst: &'a mut B) -> Self {
         let mut fields = Fields::to(dst);
         fields.key(1, WireType::Varint);
         fields.varint(cmd.number().into());
@@ -81,11 +81,11 @@ impl<'a, B: BufMut> Fields<'a, B> {
     }
 
     /// Appends the key of a field, and makes sure that a number behind it still fits into `staged`.
-    fn key(&mut self, tag: u32, form: WireType) {
+    fn key(&mut self, tag: u32, wire_type: WireType) {
         if STAGED - self.len < 2 * MAX_VARINT {
             self.flush();
         }
-        self.varint(u64::from(tag << 3 | form as u32));
+        self.varint(u64::from(tag << 3 | wire_type as u32));
     }
 
     fn varint(&mut self, mut value: u64) {

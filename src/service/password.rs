@@ -250,17 +250,17 @@ mod tests {
     #[tokio::test]
     async fn four_are_computed_at_once_and_no_more() {
         let passwords = Arc::new(Passwords::default());
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         // Each computation waits until four are running.
         let four = Arc::new(Barrier::new(MAX_CONCURRENT));
         let tasks: Vec<_> = (0..3 * MAX_CONCURRENT)
             .map(|_| {
                 let passwords = Arc::clone(&passwords);
-                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
                 let four = Arc::clone(&four);
                 tokio::spawn(async move {
                     let work = move |_: &mut Vec<Block>| {
-                        most.fetch_max(
+                        max_running.fetch_max(
                             running.fetch_add(1, Ordering::SeqCst) + 1,
                             Ordering::SeqCst,
                         );
@@ -274,6 +274,6 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        assert_eq!(most.load(Ordering::SeqCst), MAX_CONCURRENT);
+        assert_eq!(max_running.load(Ordering::SeqCst), MAX_CONCURRENT);
     }
 }

@@ -115,7 +115,7 @@ impl NotifyQueue {
 /// Encodes the notify as a [`ResNotify`](crate::proto::ResNotify).
 impl Payload for Pending {
     fn encode_payload(&self, dst: &mut BytesMut) {
-        let mut fields = Fields::done(Cmd::Notify, dst);
+        let mut fields = Fields::success(Cmd::Notify, dst);
         fields.number(5, self.current.0);
         fields.number(6, self.total.0);
     }

@@ -32,10 +32,10 @@ export class Chart {
       if (one.values.length > POINTS) one.values.shift();
       write(one.now, this.show(values[one.name]));
     }
-    const most = Math.max(...this.series.flatMap(({ values }) => values.map((value) => value ?? 0)));
-    write(this.top, most > 0 ? this.show(most) : "");
+    const max = Math.max(...this.series.flatMap(({ values }) => values.map((value) => value ?? 0)));
+    write(this.top, max > 0 ? this.show(max) : "");
     const place = (value, index) =>
-      `${WIDE - (POINTS - 1 - index) * (WIDE / (POINTS - 1))},${HIGH - 2 - (most > 0 ? value / most : 0) * (HIGH - 6)}`;
+      `${WIDE - (POINTS - 1 - index) * (WIDE / (POINTS - 1))},${HIGH - 2 - (max > 0 ? value / max : 0) * (HIGH - 6)}`;
     for (const { values, line, area } of this.series) {
       const from = POINTS - values.length;
       const points = values.map((value, index) => place(value ?? 0, from + index));

@@ -1,9 +1,9 @@
 // A list that keeps only its newest items. Serves the journal and the page Wire.
 
 export class Ring {
-  /** Creates an empty ring that keeps at most `most` items. */
-  constructor(most) {
-    this.most = most;
+  /** Creates an empty ring that keeps at most `limit` items. */
+  constructor(limit) {
+    this.limit = limit;
     this.clear();
   }
 
@@ -23,7 +23,7 @@ export class Ring {
   /** Appends an item. Returns the oldest one if it was dropped for it. */
   push(item) {
     this.items.push(item);
-    return this.length > this.most ? this.shift() : undefined;
+    return this.length > this.limit ? this.shift() : undefined;
   }
 
   /** Removes and returns the oldest item. */

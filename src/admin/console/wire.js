@@ -57,7 +57,7 @@ function showRow(row, event) {
 export function mount(place, _, query) {
   const filter = Object.fromEntries(NAMES.filter((name) => query.has(name)).map((name) => [name, query.get(name)]));
   let takes = taker(filter);
-  let view = new Ring(journal.events.most);
+  let view = new Ring(journal.events.limit);
   /** The sequence number of the newest event that is shown while the list is paused; Infinity while it is not. */
   let held = Infinity;
   let waiting = 0;
@@ -79,7 +79,7 @@ export function mount(place, _, query) {
   }
 
   function rebuild() {
-    view = new Ring(journal.events.most);
+    view = new Ring(journal.events.limit);
     waiting = 0;
     for (const event of journal.events) {
       if (!takes(event)) continue;

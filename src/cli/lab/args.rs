@@ -350,12 +350,12 @@ pub struct FaultFlags {
 }
 
 impl FaultFlags {
-    /// Returns the fault in the form that the admin API expects.
+    /// Returns the fault as the body of the request that adds it.
     ///
     /// # Errors
     ///
     /// [`Failure::Usage`] when the flags describe no valid fault for any stack, with what is wrong.
-    pub fn form(&self) -> Result<Value, Failure> {
+    pub fn request_body(&self) -> Result<Value, Failure> {
         let yes = |given: bool| given.then_some(json!(true));
         let text = |given: &Option<String>| given.as_ref().map(|text| json!(text));
         let keys = [
@@ -388,8 +388,8 @@ impl FaultFlags {
         let given = keys
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let form = Value::Object(given.collect::<Map<_, _>>());
-        let fault = serde_json::from_value::<Fault>(form);
+        let body = Value::Object(given.collect::<Map<_, _>>());
+        let fault = serde_json::from_value::<Fault>(body);
         fault
             .and_then(serde_json::to_value)
             .map_err(|wrong| Failure::Usage(wrong.to_string()))

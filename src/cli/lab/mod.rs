@@ -62,8 +62,8 @@ pub async fn fault(command: &FaultCommand) -> Result<(), Failure> {
     match command {
         FaultCommand::Add(args) => {
             let FaultArgs { fault, admin } = &**args;
-            let form = fault.form()?;
-            let added = Admin::find(admin)?.post("/v1/faults", &form).await?;
+            let body = fault.request_body()?;
+            let added = Admin::find(admin)?.post("/v1/faults", &body).await?;
             output::json(&added)
         }
         FaultCommand::Ls { admin } => lists::faults(admin).await,

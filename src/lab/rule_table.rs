@@ -1,7 +1,7 @@
 //! A rule as imd.toml and JSON write it: one flat table with one key for the action.
 //!
 //! Serves the config, the admin API and the `imd fault` commands: [`Fault`] is serialized and deserialized by way of
-//! [`Form`]. A rule keeps its meaning on the way there and back.
+//! [`RuleTable`]. A rule keeps its meaning on the way there and back.
 
 use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
@@ -15,7 +15,7 @@ use crate::proto::Code;
 /// The keys of a rule. Exactly one of the action keys is given, `delay` to `gap`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Form {
+pub(super) struct RuleTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     at: String,
@@ -71,10 +71,9 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Parses an optional whole number. `least` stands only in the message; the rule as a whole is checked later.
-fn count(key: &'static str, raw: Option<&RawValue>, least: u64) -> Result<Option<u64>, FaultError> {
-    raw.map(|raw| raw.whole(key, (least, MAX_NUMBER)))
-        .transpose()
+/// Parses an optional whole number. `min` stands only in the message; the rule as a whole is checked later.
+fn count(key: &'static str, raw: Option<&RawValue>, min: u64) -> Result<Option<u64>, FaultError> {
+    raw.map(|raw| raw.whole(key, (min, MAX_NUMBER))).transpose()
 }
 
 /// Parses an optional number of bytes, which is at least 1.
@@ -83,7 +82,7 @@ fn bytes(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, Fault
     bytes.transpose()
 }
 
-impl Form {
+impl RuleTable {
     /// Returns the action.
     ///
     /// # Errors
@@ -124,7 +123,7 @@ impl Form {
             ));
         };
         if self.jitter.is_some() && self.delay.is_none() {
-            return Err(FaultError::Pointless {
+            return Err(FaultError::MeaninglessKey {
                 key: "jitter",
                 with: action.name(),
             });
@@ -141,47 +140,47 @@ fn code(raw: &RawValue) -> Result<Code, FaultError> {
 
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        Form::from(self.clone()).serialize(to)
+        RuleTable::from(self.clone()).serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let form = Form::deserialize(from)?;
-        Fault::try_from(form).map_err(de::Error::custom)
+        let table = RuleTable::deserialize(from)?;
+        Fault::try_from(table).map_err(de::Error::custom)
     }
 }
 
-impl TryFrom<Form> for Fault {
+impl TryFrom<RuleTable> for Fault {
     type Error = FaultError;
 
-    fn try_from(form: Form) -> Result<Fault, FaultError> {
-        let action = form.action()?;
-        let at = Site::named(&form.at).ok_or_else(|| FaultError::NoSuchSite(form.at.clone()))?;
-        let most_uid = i64::MAX.unsigned_abs();
-        let uid = form.uid.map(|uid| uid.whole("uid", (1, most_uid)));
-        let chance = form.probability.map(|chance| chance.chance());
+    fn try_from(table: RuleTable) -> Result<Fault, FaultError> {
+        let action = table.action()?;
+        let at = Site::named(&table.at).ok_or_else(|| FaultError::NoSuchSite(table.at.clone()))?;
+        let max_uid = i64::MAX.unsigned_abs();
+        let uid = table.uid.map(|uid| uid.whole("uid", (1, max_uid)));
+        let chance = table.probability.map(|chance| chance.chance());
         let mut fault = Fault {
-            name: form.name,
+            name: table.name,
             uid: uid.transpose()?,
-            access: form.access,
-            session: count("session", form.session.as_ref(), 1)?,
-            cmd: form.cmd.map(|cmd| cmd.cmd()).transpose()?,
-            direction: form.direction,
-            after: count("after", form.after.as_ref(), 0)?.unwrap_or_default(),
-            times: count("times", form.times.as_ref(), 1)?,
+            access: table.access,
+            session: count("session", table.session.as_ref(), 1)?,
+            cmd: table.cmd.map(|cmd| cmd.cmd()).transpose()?,
+            direction: table.direction,
+            after: count("after", table.after.as_ref(), 0)?.unwrap_or_default(),
+            times: count("times", table.times.as_ref(), 1)?,
             probability: chance.transpose()?.unwrap_or(1.0),
-            lasting: form.lasting.map(|time| time.time("for")).transpose()?,
+            lasting: table.lasting.map(|time| time.time("for")).transpose()?,
             ..Fault::at(at).doing(action)
         };
-        if let Some(nth) = count("nth", form.nth.as_ref(), 1)? {
+        if let Some(nth) = count("nth", table.nth.as_ref(), 1)? {
             if !(1..=MAX_NUMBER).contains(&nth) {
                 let bounds = whole_number(1, MAX_NUMBER);
                 return Err(FaultError::out_of_bounds("nth", nth, bounds));
             }
-            if form.after.is_some() || form.times.is_some() {
+            if table.after.is_some() || table.times.is_some() {
                 let with = "after and times, which it stands for";
-                return Err(FaultError::Pointless { key: "nth", with });
+                return Err(FaultError::MeaninglessKey { key: "nth", with });
             }
             fault = fault.nth(nth);
         }
@@ -190,9 +189,9 @@ impl TryFrom<Form> for Fault {
     }
 }
 
-impl From<Fault> for Form {
-    fn from(fault: Fault) -> Form {
-        let mut form = Form {
+impl From<Fault> for RuleTable {
+    fn from(fault: Fault) -> RuleTable {
+        let mut table = RuleTable {
             name: fault.name,
             at: fault.at.name().to_owned(),
             uid: fault.uid.map(|uid| RawValue::number(uid.0)),
@@ -204,26 +203,26 @@ impl From<Fault> for Form {
             times: fault.times.map(RawValue::number),
             probability: (fault.probability < 1.0).then_some(RawValue::Fraction(fault.probability)),
             lasting: fault.lasting.map(RawValue::duration),
-            ..Form::default()
+            ..RuleTable::default()
         };
         match fault.action {
             Action::Delay { by, jitter } => {
-                form.delay = Some(RawValue::duration(by));
-                form.jitter = (!jitter.is_zero()).then_some(RawValue::duration(jitter));
+                table.delay = Some(RawValue::duration(by));
+                table.jitter = (!jitter.is_zero()).then_some(RawValue::duration(jitter));
             }
-            Action::Drop => form.drop = true,
-            Action::Duplicate => form.duplicate = true,
-            Action::Reorder => form.reorder = true,
-            Action::Error(code) => form.error = Some(RawValue::number(code.number())),
-            Action::Reset => form.reset = true,
-            Action::HalfOpen => form.half_open = true,
-            Action::Throttle(bytes) => form.throttle = Some(RawValue::number(bytes)),
-            Action::Slice(bytes) => form.slice = Some(RawValue::number(bytes as u64)),
-            Action::Truncate => form.truncate = true,
-            Action::Stale => form.stale = true,
-            Action::Gap => form.gap = true,
+            Action::Drop => table.drop = true,
+            Action::Duplicate => table.duplicate = true,
+            Action::Reorder => table.reorder = true,
+            Action::Error(code) => table.error = Some(RawValue::number(code.number())),
+            Action::Reset => table.reset = true,
+            Action::HalfOpen => table.half_open = true,
+            Action::Throttle(bytes) => table.throttle = Some(RawValue::number(bytes)),
+            Action::Slice(bytes) => table.slice = Some(RawValue::number(bytes as u64)),
+            Action::Truncate => table.truncate = true,
+            Action::Stale => table.stale = true,
+            Action::Gap => table.gap = true,
         }
-        form
+        table
     }
 }
 

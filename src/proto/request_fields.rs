@@ -13,7 +13,7 @@ const FIELDS: usize = 7;
 
 /// The type of a request's field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum FieldType {
     /// Any integer of the contract.
     Number,
     /// A string, which need not be UTF-8.
@@ -65,7 +65,7 @@ fn key(bytes: &mut &[u8]) -> Result<(u32, WireType), DecodeError> {
 
 /// A request whose fields are all numbers and texts. Its texts are borrowed from the frame.
 #[derive(Debug, Default)]
-pub struct Flat<'a> {
+pub struct RequestFields<'a> {
     numbers: [u64; FIELDS],
     texts: [&'a [u8]; FIELDS],
 }
@@ -75,31 +75,31 @@ pub struct Flat<'a> {
 #[error("the frame can't be decoded")]
 pub struct Undecodable;
 
-impl<'a> Flat<'a> {
-    /// Reads a message whose fields 1, 2, ... have these forms; at most six. Of a repeated field the last value counts,
+impl<'a> RequestFields<'a> {
+    /// Reads a message whose fields 1, 2, ... have these types; at most six. Of a repeated field the last value counts,
     /// and unknown fields are skipped.
     ///
     /// # Errors
     ///
-    /// When a field can't be decoded, or has another form.
-    pub fn read(mut frame: &'a [u8], forms: &[Form]) -> Result<Self, Undecodable> {
-        let mut flat = Flat::default();
+    /// When a field can't be decoded, or has another type.
+    pub fn read(mut frame: &'a [u8], types: &[FieldType]) -> Result<Self, Undecodable> {
+        let mut fields = RequestFields::default();
         // This does not use a `FieldReader`: passing each field through it takes 170 instructions more for a message.
         while !frame.is_empty() {
             let (tag, wire_type) = key(&mut frame)?;
             let field = usize::try_from(tag).map_err(|_| Undecodable)?;
-            match (forms.get(field - 1), wire_type) {
-                (Some(Form::Number), WireType::Varint) => {
+            match (types.get(field - 1), wire_type) {
+                (Some(FieldType::Number), WireType::Varint) => {
                     let number = varint(&mut frame)?;
-                    if let Some(place) = flat.numbers.get_mut(field) {
+                    if let Some(place) = fields.numbers.get_mut(field) {
                         *place = number;
                     }
                 }
-                (Some(Form::Text), WireType::LengthDelimited) => {
+                (Some(FieldType::Text), WireType::LengthDelimited) => {
                     let len = varint(&mut frame)?;
                     let len = usize::try_from(len).map_err(|_| Undecodable)?;
                     let (text, rest) = frame.split_at_checked(len).ok_or(Undecodable)?;
-                    if let Some(place) = flat.texts.get_mut(field) {
+                    if let Some(place) = fields.texts.get_mut(field) {
                         *place = text;
                     }
                     frame = rest;
@@ -108,7 +108,7 @@ impl<'a> Flat<'a> {
                 (None, _) => skip_field(wire_type, tag, &mut frame, DecodeContext::default())?,
             }
         }
-        Ok(flat)
+        Ok(fields)
     }
 
     /// Returns the number in a field, or 0 if the field is absent.
@@ -118,7 +118,7 @@ impl<'a> Flat<'a> {
     }
 
     /// Returns the number in a 32-bit field. Higher bits are discarded, as prost does.
-    pub fn small(&self, field: usize) -> u32 {
+    pub fn number32(&self, field: usize) -> u32 {
         let [a, b, c, d, ..] = self.number(field).to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     }
@@ -138,13 +138,13 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message;
 
-    const FORMS: [Form; 6] = [
-        Form::Number,
-        Form::Text,
-        Form::Number,
-        Form::Number,
-        Form::Text,
-        Form::Text,
+    const TYPES: [FieldType; 6] = [
+        FieldType::Number,
+        FieldType::Text,
+        FieldType::Number,
+        FieldType::Number,
+        FieldType::Text,
+        FieldType::Text,
     ];
 
     /// The same message as a type of prost. Its texts are declared as bytes, because prost refuses strings that are not
@@ -166,10 +166,10 @@ mod tests {
     }
 
     fn agrees(frame: &[u8]) -> Result<(), TestCaseError> {
-        let (ours, theirs) = (Flat::read(frame, &FORMS), Known::decode(frame));
+        let (ours, theirs) = (RequestFields::read(frame, &TYPES), Known::decode(frame));
         prop_assert_eq!(ours.is_ok(), theirs.is_ok());
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
-            prop_assert_eq!(ours.small(1), theirs.one);
+            prop_assert_eq!(ours.number32(1), theirs.one);
             prop_assert_eq!(
                 (ours.number(3), ours.number(4)),
                 (theirs.three, theirs.four)
