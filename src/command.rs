@@ -175,7 +175,7 @@ pub enum BadFrame {
 }
 
 impl BadFrame {
-    /// Returns the code with which the contract answers such a frame.
+    /// Returns the code that the contract prescribes for the reply to such a frame.
     pub fn code(&self) -> Code {
         match self {
             BadFrame::Undecodable(_) => Code::ServerError,

@@ -3,7 +3,7 @@
 //! Serves `daemon`, which starts it, and `reset`, which empties its list. A request never waits for the registry: the list is
 //! read again at fixed times, so a server that has died is handed out until its lease has expired and the list was read.
 //!
-//! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] answers the frames of its sessions.
+//! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] replies to the frames of its sessions.
 
 use std::cell::RefCell;
 use std::io;
@@ -36,7 +36,7 @@ thread_local! {
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
-/// The gateway of one `imd`: the sessions of its listener, and the list from which their requests are answered. In an `imd`
+/// The gateway of one `imd`: the sessions of its listener, and the list from which their requests are replied to. In an `imd`
 /// without the role `gateway` it serves nobody.
 #[derive(Debug)]
 pub struct Gateway {
@@ -143,23 +143,23 @@ struct Listed {
     /// How often the server was handed out since it wrote the record, whose number of sessions does not include these
     /// clients yet. Counted only with the strategy `least_sessions`.
     handed_out: AtomicUsize,
-    answer: Answer,
+    reply: AddressReply,
 }
 
-/// The form in which a client is told the address of an access server.
+/// The reply with the address of an access server.
 #[derive(Debug)]
-enum Answer {
+enum AddressReply {
     /// A message that is the same for every client, and encoded once.
-    Common(Encoded<BytesMut>),
+    SameForAll(Encoded<BytesMut>),
     /// An address with an unspecified host, which no client can dial: each client is told a host of its own.
-    Own(SocketAddr),
+    PerClient(SocketAddr),
 }
 
-impl Answer {
+impl AddressReply {
     fn of(addr: &str) -> Self {
         match addr.parse::<SocketAddr>() {
-            Ok(addr) if addr.ip().is_unspecified() => Answer::Own(addr),
-            _ => Answer::Common(Encoded::new(&Reply::select_access(addr.to_owned()))),
+            Ok(addr) if addr.ip().is_unspecified() => AddressReply::PerClient(addr),
+            _ => AddressReply::SameForAll(Encoded::new(&Reply::select_access(addr.to_owned()))),
         }
     }
 }
@@ -211,7 +211,7 @@ impl ServerList {
                 .find(same)
                 .map_or(0, |old| old.handed_out.load(Ordering::Relaxed));
             Listed {
-                answer: Answer::of(&record.addr),
+                reply: AddressReply::of(&record.addr),
                 record,
                 handed_out: AtomicUsize::new(handed_out),
             }
@@ -242,7 +242,7 @@ impl ServerList {
     }
 
     /// Replies with the address of one access server of the list.
-    fn answer(&self, list: &[Listed], batch: &mut RequestBatch<'_>) {
+    fn reply(&self, list: &[Listed], batch: &mut RequestBatch<'_>) {
         let Some(listed) = self.choose(list) else {
             let code = Code::NoAccessServer;
             batch.reply(&Reply::select_access(String::new()).with_code(code, code.text()));
@@ -251,9 +251,9 @@ impl ServerList {
         if self.strategy == Strategy::LeastSessions {
             listed.handed_out.fetch_add(1, Ordering::Relaxed);
         }
-        match &listed.answer {
-            Answer::Common(message) => batch.reply(message),
-            Answer::Own(addr) => {
+        match &listed.reply {
+            AddressReply::SameForAll(message) => batch.reply(message),
+            AddressReply::PerClient(addr) => {
                 let reply = match dialable(*addr, batch.session().local()) {
                     Some(addr) => Reply::select_access(addr.to_string()),
                     None => {
@@ -313,14 +313,14 @@ fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
     }
 }
 
-/// Answers the frames that come to the gateway.
+/// Replies to the frames that come to the gateway.
 #[derive(Debug)]
 pub struct GatewayHandler {
     servers: Arc<ServerList>,
 }
 
 impl GatewayHandler {
-    /// Creates a handler that answers from a list of servers.
+    /// Creates a handler that replies from a list of servers.
     pub fn new(servers: Arc<ServerList>) -> Self {
         GatewayHandler { servers }
     }
@@ -335,7 +335,7 @@ impl GatewayHandler {
         match Command::decode(request, Listener::Gateway) {
             Ok(_) => {
                 let list = list.get_or_insert_with(|| Arc::clone(&self.servers.list.read()));
-                self.servers.answer(list, batch);
+                self.servers.reply(list, batch);
             }
             Err(bad) => {
                 tracing::debug!(error = %bad, "bad frame");

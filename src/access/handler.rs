@@ -246,12 +246,12 @@ impl AccessHandler {
     async fn commit_and_reply_traced(&self, work: &mut RequestsInProgress<'_, '_>) {
         let session = work.requests.session();
         let uid = session.uid().map(i64::from);
-        let span = tracing::debug_span!("answers", session = %session.id(), uid);
+        let span = tracing::debug_span!("replies", session = %session.id(), uid);
         self.commit_and_reply(work).instrument(span).await;
     }
 }
 
-/// Returns the reply to a command that is answered with 0 or a code, and nothing else.
+/// Returns the reply to a command whose replies have no contents: code 0, or the code of the refusal.
 fn reply_to<T>(command: &Command<'_>, result: Result<T, impl Into<Refusal>>) -> Reply {
     match result {
         Ok(_) => wire::success_reply(command),

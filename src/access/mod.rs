@@ -8,7 +8,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `error` | the errors of starting, stopping and adding servers |
-//! | `handler` | answers the frames of a server's sessions |
+//! | `handler` | replies to the frames of a server's sessions |
 //! | `lifecycle`, `state` | what can be done to a server, and its states: kill, stop, pause, resume, restart |
 //! | `registration` | a server's record in the registry |
 //! | `servers` | the list of a stack's servers |

@@ -93,7 +93,7 @@ impl PendingReplies {
 pub(super) struct ReplyForm {
     /// Whether ids are left out, by the quirk `no_msg_id_in_replies`.
     without_ids: bool,
-    /// Whether login and ping are answered with `ResLogin`, by the quirk `replies_as_schema`.
+    /// Whether the reply to a login or a ping is a `ResLogin`, by the quirk `replies_as_schema`.
     as_schema: bool,
 }
 

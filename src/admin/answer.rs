@@ -72,7 +72,7 @@ pub struct Json<T>(pub T);
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let answer = serde_json::to_value(self.0).map(|mut answer| {
-            exact::spell(&mut answer);
+            exact::add_texts(&mut answer);
             answer.to_string()
         });
         match answer {

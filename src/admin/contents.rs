@@ -318,7 +318,7 @@ pub async fn inbox(
 ) -> Result<Json<Value>, Problem> {
     let (after, entries) = query.bounds()?;
     let store = &deps.core.store;
-    let level = store.inbox_state(Uid(uid)).await?;
+    let state = store.inbox_state(Uid(uid)).await?;
     let limit = PageLimit {
         entries,
         bytes: MAX_PAGE_BYTES,
@@ -326,7 +326,7 @@ pub async fn inbox(
     let page = store.peek(Uid(uid), Version(after), limit).await?;
     Ok(Json(json!({
         "uid": uid,
-        "read": level.read,
+        "read": state.read,
         "total": page.total,
         "entries": page.entries.iter().map(entry_json).collect::<Vec<_>>(),
         "next": (page.current < page.total).then(|| page.current.to_string()),

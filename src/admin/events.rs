@@ -179,7 +179,7 @@ impl Filter {
             let bytes = base16ct::lower::encode_string(&event.frame);
             fields.insert("bytes".into(), json!(bytes));
         }
-        exact::spell(&mut described);
+        exact::add_texts(&mut described);
         described
     }
 

@@ -1,4 +1,4 @@
-//! Numbers that JavaScript reads exactly: every JSON answer of the API passes through [`spell`].
+//! Numbers that JavaScript reads exactly: every JSON answer of the API passes through [`add_texts`].
 //!
 //! Serves `answer` and `events`. An id has 64 bits, and a JavaScript number holds whole numbers up to 2^53 only. So each id is
 //! given twice: as a number, and as a text under its key with the suffix `_str`. Other numbers (event numbers, versions,
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The suffix of the key under which the text of a number is given.
 pub const SUFFIX: &str = "_str";
 
-/// The keys whose values are ids. Some are names of the wire contract, which has a spelling of its own.
+/// The keys whose values are ids. Some are names of the wire contract, which spells them in its own way.
 const IDS: [&str; 10] = [
     "uid",
     "gid",
@@ -27,16 +27,16 @@ const IDS: [&str; 10] = [
 const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// Adds to every object of an answer the texts of its ids, and of its other numbers beyond 2^53.
-pub fn spell(answer: &mut Value) {
+pub fn add_texts(answer: &mut Value) {
     match answer {
-        Value::Array(items) => items.iter_mut().for_each(spell),
+        Value::Array(items) => items.iter_mut().for_each(add_texts),
         Value::Object(fields) => {
             let texts: Vec<(String, Value)> = fields
                 .iter()
                 .filter(|(key, value)| IDS.contains(&key.as_str()) || is_unsafe(value))
                 .filter_map(|(key, value)| Some((format!("{key}{SUFFIX}"), text(value)?)))
                 .collect();
-            fields.values_mut().for_each(spell);
+            fields.values_mut().for_each(add_texts);
             fields.extend(texts);
         }
         _ => {}
@@ -72,7 +72,7 @@ mod tests {
             "members": [(1i64 << 53) + 1],
             "frame": { "Msgs": [{ "sourceUID": -1, "groupID": "5", "version": 3 }] },
         });
-        spell(&mut answer);
+        add_texts(&mut answer);
         let expected = json!({
             "users": [{
                 "uid": i64::MAX, "uid_str": "9223372036854775807", "session": null, "session_str": null,
@@ -90,7 +90,7 @@ mod tests {
         let mut answer = json!({
             "seq": MAX_SAFE, "times": MAX_SAFE + 1, "low": i64::MIN, "most": u64::MAX, "share": 1e300,
         });
-        spell(&mut answer);
+        add_texts(&mut answer);
         assert_eq!(answer["times_str"], "9007199254740992");
         assert_eq!(answer["low_str"], "-9223372036854775808");
         assert_eq!(answer["most_str"], "18446744073709551615");

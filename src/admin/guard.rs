@@ -24,7 +24,7 @@ pub const PROBES: [&str; 3] = ["/healthz", "/readyz", METRICS];
 /// The rules of an admin API, from its config.
 #[derive(Debug)]
 pub struct Guard {
-    sites: http::Guard,
+    hosts: http::Guard,
     token: Option<config::Secret>,
 }
 
@@ -32,7 +32,7 @@ impl Guard {
     /// Creates the guard that a config describes.
     pub fn new(config: &config::Admin) -> Guard {
         Guard {
-            sites: http::Guard::new("admin.hosts", &config.hosts),
+            hosts: http::Guard::new("admin.hosts", &config.hosts),
             token: config.token.clone(),
         }
     }
@@ -43,7 +43,7 @@ impl Guard {
             return Ok(());
         }
         if path != METRICS {
-            self.sites.check_host(headers, uri).map_err(forbidden)?;
+            self.hosts.check_host(headers, uri).map_err(forbidden)?;
         }
         // A link on any site may lead to the console: its page holds no data by itself, and can't be shown in a frame.
         let navigates = matches!(
@@ -51,7 +51,7 @@ impl Guard {
             Header::Is("navigate")
         );
         if path != "/" || !navigates {
-            self.sites.check_page(headers, uri).map_err(forbidden)?;
+            self.hosts.check_page(headers, uri).map_err(forbidden)?;
         }
         self.check_token(headers, path)
     }
@@ -109,7 +109,7 @@ mod tests {
     fn guard(hosts: &[&str], token: Option<&str>) -> Guard {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         Guard {
-            sites: http::Guard::new("admin.hosts", &hosts),
+            hosts: http::Guard::new("admin.hosts", &hosts),
             token: token.map(|token| token.to_owned().into()),
         }
     }

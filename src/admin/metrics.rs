@@ -166,7 +166,7 @@ fn at(server: &str) -> At {
 
 /// Adds the gauges of this process, such as its memory and its open files, as far as the system tells them.
 fn process(registry: &mut Registry) {
-    let told = [
+    let values = [
         (
             "process_resident_memory_bytes",
             "Memory that the process holds",
@@ -178,7 +178,7 @@ fn process(registry: &mut Registry) {
             open_files().map(|files| files as u64),
         ),
     ];
-    for (name, about, value) in told {
+    for (name, about, value) in values {
         if let Some(value) = value {
             let gauge = Gauge::<i64>::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

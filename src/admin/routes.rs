@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use super::servers::Change;
-use super::shape::{SHAPES, Way, schema};
+use super::shape::{Role, SHAPES, schema};
 use super::{Deps, clock, contents, events, faults, metrics, reset, servers, state};
 
 /// One operation: a method on a path.
@@ -95,7 +95,7 @@ impl Route {
             .query
             .iter()
             .map(|key| match key.split_once(": ") {
-                Some((name, shape)) => (name, schema(shape, Way::In)),
+                Some((name, shape)) => (name, schema(shape, Role::Request)),
                 None => (*key, parameter(key)),
             })
             .map(|(name, schema)| json!({ "name": name, "in": "query", "schema": schema }));
@@ -106,16 +106,16 @@ impl Route {
             "responses": {
                 self.status.as_str(): {
                     "description": "Done",
-                    "content": { self.media: { "schema": schema(self.gives, Way::Out) } },
+                    "content": { self.media: { "schema": schema(self.gives, Role::Answer) } },
                 },
                 "default": {
                     "description": "Why it was not done",
-                    "content": { "application/json": { "schema": schema("Problem", Way::Out) } },
+                    "content": { "application/json": { "schema": schema("Problem", Role::Answer) } },
                 },
             },
         });
         if let (Some(body), Some(operation)) = (&self.body, operation.as_object_mut()) {
-            let schema = schema(body.shape, Way::In);
+            let schema = schema(body.shape, Role::Request);
             let content = json!({ body.media: { "schema": schema, "example": body.example } });
             let body = json!({ "required": true, "content": content });
             operation.insert("requestBody".into(), body);
@@ -297,7 +297,7 @@ fn parameter(name: &str) -> Value {
     } else {
         "string"
     };
-    schema(shape, Way::In)
+    schema(shape, Role::Request)
 }
 
 /// Returns the OpenAPI description of every operation.
@@ -311,7 +311,7 @@ pub fn description() -> Value {
         }
     }
     let schemas = SHAPES.iter();
-    let schemas = schemas.map(|&(name, shape)| (name.to_owned(), schema(shape, Way::Out)));
+    let schemas = schemas.map(|&(name, shape)| (name.to_owned(), schema(shape, Role::Answer)));
     json!({
         "openapi": "3.1.0",
         "info": { "title": "imd", "version": env!("CARGO_PKG_VERSION") },

@@ -10,20 +10,20 @@
 //! | `..` at the end | an object with further fields |
 //! | `[..]` | a list |
 //! | `Server` | one of [`SHAPES`] |
-//! | `id` | a 64-bit id, which differs between requests and answers: see [`Way`] |
+//! | `id` | a 64-bit id, which differs between requests and answers: see [`Role`] |
 //! | `size` | a number of bytes in a request, as a number or as a text such as `16KiB` |
 
 use serde_json::{Map, Value, json};
 
 use super::exact::SUFFIX;
 
-/// The direction in which a shape is sent.
+/// Whether a shape is that of a request or of an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Role {
     /// In a request. An id may be written as a number and as a text.
-    In,
+    Request,
     /// In an answer. An id is given as a number, and again as a text under its key with `_str`.
-    Out,
+    Answer,
 }
 
 /// The shapes that have a name, under which others refer to them.
@@ -72,16 +72,16 @@ pub const SHAPES: &[(&str, &str)] = &[
 ];
 
 /// Returns the JSON schema of a shape.
-pub fn schema(shape: &str, way: Way) -> Value {
+pub fn schema(shape: &str, role: Role) -> Value {
     if let Some(items) = within_brackets(shape) {
-        return json!({ "type": "array", "items": schema(items, way) });
+        return json!({ "type": "array", "items": schema(items, role) });
     }
     if shape.contains(": ") || shape.is_empty() {
-        return object(shape, way);
+        return object(shape, role);
     }
-    match (shape, way) {
-        ("id" | "id|null", Way::In) => number_or_text("^-?[0-9]+$"),
-        ("id" | "id|null", Way::Out) => {
+    match (shape, role) {
+        ("id" | "id|null", Role::Request) => number_or_text("^-?[0-9]+$"),
+        ("id" | "id|null", Role::Answer) => {
             json!({ "type": types(&shape.replace("id", "integer")), "format": "int64" })
         }
         ("size", _) => number_or_text("^[0-9]+ *([kKMGTPE]i?)?[bB]?$"),
@@ -107,14 +107,14 @@ fn number_or_text(pattern: &str) -> Value {
     ] })
 }
 
-fn object(shape: &str, way: Way) -> Value {
+fn object(shape: &str, role: Role) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for (key, kind) in shape.split(", ").filter_map(|field| field.split_once(": ")) {
         let name = key.trim_end_matches('?');
-        let mut fields = vec![(name.to_owned(), schema(kind, way))];
-        if way == Way::Out && types(kind.trim_matches(['[', ']'])).contains(&"id") {
-            let text = schema(&kind.replace("id", "string"), way);
+        let mut fields = vec![(name.to_owned(), schema(kind, role))];
+        if role == Role::Answer && types(kind.trim_matches(['[', ']'])).contains(&"id") {
+            let text = schema(&kind.replace("id", "string"), role);
             fields.push((format!("{name}{SUFFIX}"), text));
         }
         if name == key {
@@ -128,7 +128,7 @@ fn object(shape: &str, way: Way) -> Value {
         "properties": properties,
         "additionalProperties": shape.ends_with(".."),
     });
-    if let (Way::Out, Some(schema)) = (way, schema.as_object_mut()) {
+    if let (Role::Answer, Some(schema)) = (role, schema.as_object_mut()) {
         let texts = json!({ format!("{SUFFIX}$"): {
             "type": ["string", "array", "null"],
             "description": "A number as text: of an id always, of any other where it is 2^53 or more",

@@ -95,7 +95,7 @@ impl LostLogs {
 }
 
 impl Metrics {
-    /// Returns the counters of frames and answers.
+    /// Returns the counters of frames and replies.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }

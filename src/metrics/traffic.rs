@@ -1,10 +1,10 @@
-//! The counters of the sessions: frames and bytes by command and direction, and how long answers took.
+//! The counters of the sessions: frames and bytes by command and direction, and how long replies took.
 //!
 //! Serves the connections of the sessions, which count each read and each write here, and [`Metrics`](super::Metrics).
 //!
-//! The time of an answer is what its client sees, in real time: from the read that brought the request to the write of
-//! the answer, including what faults delayed, throttled or held back. A ping that was read together with a message
-//! waits for the disk as well, since both are answered in one write.
+//! The time of a reply is what its client sees, in real time: from the read that brought the request to the write of
+//! the reply, including what faults delayed, throttled or held back. A ping that was read together with a message
+//! waits for the disk as well, since both are replied to in one write.
 //!
 //! All frames of one read are counted together. Each thread adds to a shard of its own, so that threads do not contend
 //! for cache lines.
@@ -64,13 +64,13 @@ struct Counters {
 }
 
 impl Counters {
-    /// Counts answers that took this long each.
-    fn add_times(&self, answers: u64, took: Duration) {
+    /// Counts replies that took this long each.
+    fn add_times(&self, replies: u64, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.micros
-            .fetch_add(answers.saturating_mul(micros), Ordering::Relaxed);
+            .fetch_add(replies.saturating_mul(micros), Ordering::Relaxed);
         if let Some(bucket) = self.buckets.get(bucket(micros)) {
-            bucket.fetch_add(answers, Ordering::Relaxed);
+            bucket.fetch_add(replies, Ordering::Relaxed);
         }
     }
 }
@@ -86,10 +86,10 @@ pub struct Counted {
     pub frames_out: u64,
     /// Bytes of these frames, length prefixes included.
     pub bytes_out: u64,
-    /// Histogram of the times of answers: entry n counts those of more than 2^(n-1) and at most 2^n microseconds, the
+    /// Histogram of the times of replies: entry n counts those of more than 2^(n-1) and at most 2^n microseconds, the
     /// last one all beyond.
     pub answered: [u64; BUCKETS],
-    /// Sum of the times of answers, in microseconds.
+    /// Sum of the times of replies, in microseconds.
     pub micros: u64,
 }
 
@@ -119,7 +119,7 @@ impl Traffic {
         }
     }
 
-    /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as answers to
+    /// Counts frames that are about to be sent. With `read_at`, all of them but notifies also count as replies to
     /// requests that were read then.
     pub fn sent<'a>(
         &self,
@@ -138,8 +138,8 @@ impl Traffic {
         }
     }
 
-    /// Counts the time of one answer. The frame itself is counted by [`sent`](Self::sent).
-    pub fn answered(&self, message: &[u8], took: Duration) {
+    /// Counts the time of one reply. The frame itself is counted by [`sent`](Self::sent).
+    pub fn replied(&self, message: &[u8], took: Duration) {
         for (_, counters, frames, _) in self.counters(&Sums::of([(message, 0)].into_iter())) {
             counters.add_times(frames, took);
         }
@@ -223,7 +223,7 @@ impl Collector for Traffic {
 
         let mut times = encoder.encode_descriptor(
             "imd_request",
-            "From the read that brought a request until its answer is written.",
+            "From the read that brought a request until its reply is written.",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;

@@ -4,8 +4,8 @@
 //!
 //! The structs are generated from `proto/external/*.proto` and checked in as `external.rs`, so that a build needs no
 //! compiler of `.proto` files; `cargo test --test generated` renews the file. [`Cmd`] and [`Code`] are the numbers of
-//! the contract, and [`Reply`] says which message answers which command. Requests are read by [`RequestFields`] and common
-//! answers written by [`fields::Fields`] without a message in between; both agree byte for byte with what prost reads
+//! the contract, and [`Reply`] says which message replies to which command. Requests are read by [`RequestFields`] and common
+//! replies written by [`fields::Fields`] without a message in between; both agree byte for byte with what prost reads
 //! and writes, which their tests prove.
 
 mod cmd;

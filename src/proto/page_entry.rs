@@ -1,4 +1,4 @@
-//! The entries of a page, the most frequent part of any answer: measured and written from borrowed parts.
+//! The entries of a page, the most frequent part of any reply: measured and written from borrowed parts.
 //!
 //! Serves the stores, which end a page before it exceeds a size, and which may keep entries as they stand in a page. Serves
 //! the access servers too, which write pages into frames.

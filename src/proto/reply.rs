@@ -1,7 +1,7 @@
 //! The replies to clients as messages of the contract.
 //!
-//! Serves the access servers and the gateway, which answer with them, the sessions and the faults, which refuse a
-//! request in the form of its reply, and the journal, which describes recorded ones. Which message answers which
+//! Serves the access servers and the gateway, which reply with them, the sessions and the faults, which refuse a
+//! request in the form of its reply, and the journal, which describes recorded ones. Which message replies to which
 //! command is defined here. For speed, `access/wire.rs` encodes the common acknowledgements and pages without a [`Reply`];
 //! its tests compare the bytes.
 
@@ -29,7 +29,7 @@ impl<M: Message> Payload for M {
     }
 }
 
-/// The answer to one request: each command has its own message.
+/// The reply to one request: each command has its own message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// Answers a login or a ping, as the original does, and a frame whose command is not known.
@@ -51,17 +51,17 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Creates the answer with code 0 to a login.
+    /// Creates the reply with code 0 to a login.
     pub fn login() -> Reply {
         Reply::error(Cmd::Login, Code::Ok, Code::Ok.text())
     }
 
-    /// Creates the answer with code 0 to a ping.
+    /// Creates the reply with code 0 to a ping.
     pub fn ping() -> Reply {
         Reply::error(Cmd::Ping, Code::Ok, Code::Ok.text())
     }
 
-    /// Creates `Error {90001, code}`, which answers no command in particular.
+    /// Creates `Error {90001, code}`, which replies to no command in particular.
     pub fn server(code: Code, text: impl Into<String>) -> Reply {
         Reply::error(Cmd::ErrServer, code, text)
     }
@@ -74,7 +74,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer with code 0 to 10001, with the address of an access server.
+    /// Creates the reply with code 0 to 10001, with the address of an access server.
     pub fn select_access(addr: String) -> Reply {
         Reply::SelectAccess(ResSelectAccessServerForClient {
             cmd: Cmd::ReqAccessServer.number(),
@@ -84,7 +84,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer with code 0 to a message to one user, with the request's ids.
+    /// Creates the reply with code 0 to a message to one user, with the request's ids.
     pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str) -> Reply {
         Reply::P2p(ResSendP2pMsg {
             cmd: Cmd::SendP2PMsg.number(),
@@ -96,7 +96,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer with code 0 to an acceptance.
+    /// Creates the reply with code 0 to an acceptance.
     pub fn ack() -> Reply {
         Reply::Ack(ResAcceptP2pMsgAck {
             cmd: Cmd::AcceptP2PMsgAck.number(),
@@ -105,7 +105,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer with code 0 to a message to a group, with the request's ids.
+    /// Creates the reply with code 0 to a message to a group, with the request's ids.
     pub fn group(group_id: i64, msg_id: &str) -> Reply {
         Reply::Group(ResSendGroupMsg {
             cmd: Cmd::SendGroupMsg.number(),
@@ -126,7 +126,7 @@ impl Reply {
         })
     }
 
-    /// Creates the answer with code 0 to a logout.
+    /// Creates the reply with code 0 to a logout.
     pub fn logout() -> Reply {
         Reply::Logout(ResLogout {
             cmd: Cmd::Logout.number(),
@@ -135,7 +135,7 @@ impl Reply {
         })
     }
 
-    /// Returns the command that this answers; [`Cmd::ErrServer`] for no command in particular.
+    /// Returns the command that this replies to; [`Cmd::ErrServer`] for no command in particular.
     pub fn cmd(&self) -> Cmd {
         let cmd = match self {
             Reply::Error(m) => m.cmd,
@@ -164,8 +164,8 @@ impl Reply {
         }
     }
 
-    /// Returns this answer with another code and text. Everything else stays, the ids as well as a page or an address: see
-    /// [`into_refusal`](Self::into_refusal) for an answer that has such contents.
+    /// Returns this reply with another code and text. Everything else stays, the ids as well as a page or an address: see
+    /// [`into_refusal`](Self::into_refusal) for a reply that has such contents.
     #[must_use]
     pub fn with_code(mut self, code: Code, text: impl Into<String>) -> Reply {
         let (err_code, err_str) = match &mut self {
@@ -183,7 +183,7 @@ impl Reply {
         self
     }
 
-    /// Returns the answer to a login or a ping as the schema has it, and any other answer unchanged.
+    /// Returns the reply to a login or a ping as the schema has it, and any other reply unchanged.
     #[must_use]
     pub fn as_schema(self) -> Reply {
         match self {
@@ -199,7 +199,7 @@ impl Reply {
         }
     }
 
-    /// Returns the answer to a message without the request's ids, and any other answer unchanged.
+    /// Returns the reply to a message without the request's ids, and any other reply unchanged.
     #[must_use]
     pub fn without_ids(mut self) -> Reply {
         match &mut self {
@@ -216,7 +216,7 @@ impl Reply {
         self
     }
 
-    /// Decodes the answer to a command. Returns nothing if the message is no such answer.
+    /// Decodes the reply to a command. Returns nothing if the message is no such reply.
     pub fn decode(cmd: Cmd, message: &[u8]) -> Option<Reply> {
         let reply = match cmd {
             // `Error` can't be decoded as `ResLogin`, nor the other way round: field 2 of one is a number and of the
@@ -238,7 +238,7 @@ impl Reply {
         reply.ok()
     }
 
-    /// Returns the refusal that is sent in place of this answer, with the standard text of the code. Unlike
+    /// Returns the refusal that is sent in place of this reply, with the standard text of the code. Unlike
     /// [`with_code`](Self::with_code), it drops what a refusal must not contain: an address, and the entries of a page, whose
     /// currentID is then where the page began.
     #[must_use]

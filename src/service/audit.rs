@@ -120,7 +120,7 @@ impl Audit {
     }
 
     /// Counts the gaps, repetitions and swaps in a page for a reader who asked for the entries after version `after`.
-    pub fn page(&self, after: Version, page: &Page) {
+    pub fn count_page(&self, after: Version, page: &Page) {
         if lab::IS_LEFT_OUT {
             return;
         }
@@ -180,7 +180,7 @@ mod tests {
             message: Arc::clone(&message),
         };
         let audit = Audit::default();
-        audit.page(
+        audit.count_page(
             Version(after),
             &Page {
                 entries: versions.iter().map(entry).collect(),

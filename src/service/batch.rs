@@ -166,7 +166,7 @@ impl Services {
             issued_ids,
             ..
         } = batch;
-        let mut announced = if self.announces() {
+        let mut announced = if self.notifies_before_store() {
             Some(Box::pin(self.announce(&writes)).await)
         } else {
             None

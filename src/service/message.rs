@@ -125,7 +125,7 @@ impl Services {
         match injected {
             Some(Action::Error(code)) => Err(SyncError::Injected(code)),
             Some(action) => Box::pin(self.untrue_page(uid, request, Some(action))).await,
-            None if self.has_odd_pages() => Box::pin(self.untrue_page(uid, request, None)).await,
+            None if self.has_page_quirks() => Box::pin(self.untrue_page(uid, request, None)).await,
             None => {
                 let SyncRequest { after, limit, .. } = *request;
                 let page = self.messages.read_encoded_page(uid, after, limit).await;
@@ -142,8 +142,8 @@ impl Services {
         injected: Option<Action>,
     ) -> Result<EncodedPage, SyncError> {
         let SyncRequest { after, limit, .. } = *request;
-        let mut page = match self.has_odd_pages() {
-            true => self.odd_page(uid, after, limit).await?,
+        let mut page = match self.has_page_quirks() {
+            true => self.page_with_quirks(uid, after, limit).await?,
             false => self.messages.read_page(uid, after, limit).await?,
         };
         match injected {
@@ -159,7 +159,7 @@ impl Services {
             }
             _ => {}
         }
-        self.audit.page(request.after, &page);
+        self.audit.count_page(request.after, &page);
         Ok(EncodedPage::new(uid, &page))
     }
 

@@ -12,7 +12,7 @@ use crate::store::{InboxState, Kind, Page, PageLimit, StoreError};
 
 impl Services {
     /// Returns whether the quirk `notify_before_store` is on.
-    pub(super) fn announces(&self) -> bool {
+    pub(super) fn notifies_before_store(&self) -> bool {
         self.quirks.notify_before_store
     }
 
@@ -66,7 +66,7 @@ impl Services {
     }
 
     /// Returns whether one of the quirks `sync_inclusive` and `sync_drops_group_id` is on.
-    pub(super) fn has_odd_pages(&self) -> bool {
+    pub(super) fn has_page_quirks(&self) -> bool {
         self.quirks.sync_inclusive || self.quirks.sync_drops_group_id
     }
 
@@ -75,7 +75,7 @@ impl Services {
     /// # Errors
     ///
     /// [`StoreError`], when the store can't read the inbox.
-    pub(super) async fn odd_page(
+    pub(super) async fn page_with_quirks(
         &self,
         uid: Uid,
         after: Version,

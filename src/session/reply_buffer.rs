@@ -52,7 +52,7 @@ pub(super) fn append(framing: Framing, message: &impl Payload, out: &mut BytesMu
     let Err(error) = framing.encode(message, out) else {
         return true;
     };
-    tracing::error!(%error, "an answer fits no frame: it is refused instead");
+    tracing::error!(%error, "a reply fits no frame: it is refused instead");
     let (code, text) = (Code::ServerError, Code::ServerError.because(&error));
     let refusal = refusal_of(message).map(|reply| reply.with_code(code, text));
     let is_refused = refusal.is_some_and(|reply| framing.encode(&reply, out).is_ok());

@@ -86,7 +86,7 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn is_empty_but_unwritten(&self) -> bool {
+    fn is_empty_except_unwritten(&self) -> bool {
         self.partial_frame.is_empty()
             && self.held_request.is_none()
             && self.held_reply.is_none()

@@ -268,7 +268,7 @@ impl<H: Handler> Connection<H> {
         if let Some(read_at) = read_at {
             let traffic = self.context.metrics.traffic();
             for (message, _) in self.context.framing.frames(frame) {
-                traffic.answered(message, read_at.elapsed());
+                traffic.replied(message, read_at.elapsed());
             }
         }
     }

@@ -131,7 +131,7 @@ impl<H: Handler> Connection<H> {
             }
         }
         buffer_pool::give(buffer.bytes);
-        let is_empty = |backlog: &Backlog| backlog.is_empty_but_unwritten();
+        let is_empty = |backlog: &Backlog| backlog.is_empty_except_unwritten();
         if self.backlog.as_deref().is_some_and(is_empty) {
             self.backlog = None;
         }
