@@ -44,6 +44,14 @@ pub struct Sending<'a, T> {
     pub text: Cow<'a, str>,
 }
 
+/// A command, and what the table says of it.
+pub struct Decoded<'a> {
+    /// The command with its fields.
+    pub command: Command<'a>,
+    /// Whether the command is refused before the login.
+    pub needs_login: bool,
+}
+
 /// The kind of listener on which a command exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
@@ -61,6 +69,16 @@ struct Row {
     /// The type of each field, from field 1 on.
     types: &'static [FieldType],
     read: for<'a> fn(&RequestFields<'a>) -> Command<'a>,
+}
+
+impl Row {
+    #[inline]
+    fn decoded<'a>(&self, fields: &RequestFields<'a>) -> Decoded<'a> {
+        Decoded {
+            command: (self.read)(fields),
+            needs_login: self.needs_login,
+        }
+    }
 }
 
 const fn row(
@@ -191,23 +209,23 @@ fn find(cmd: u32, listener: Listener) -> Option<&'static Row> {
 }
 
 impl<'a> Command<'a> {
-    /// Decodes a frame that came in at `listener`. The second value says whether the command needs a login.
+    /// Decodes a frame that came in at `listener`.
     ///
     /// # Errors
     ///
     /// [`BadFrame`], when the frame is no command there.
-    pub fn decode(frame: &'a [u8], listener: Listener) -> Result<(Self, bool), BadFrame> {
+    pub fn decode(frame: &'a [u8], listener: Listener) -> Result<Decoded<'a>, BadFrame> {
         // Nearly every frame begins with its command. If the field stands in it again, the last one counts.
         if let Some(row) = first_number(frame).and_then(|cmd| find(cmd, listener))
             && let Ok(fields) = RequestFields::read(frame, row.types)
             && fields.number32(1) == row.cmd.number()
         {
-            return Ok(((row.read)(&fields), row.needs_login));
+            return Ok(row.decoded(&fields));
         }
         let cmd = RequestFields::read(frame, &[N])?.number32(1);
         let row = find(cmd, listener).ok_or(BadFrame::Unknown(cmd))?;
         let fields = RequestFields::read(frame, row.types)?;
-        Ok(((row.read)(&fields), row.needs_login))
+        Ok(row.decoded(&fields))
     }
 
     /// Returns the number of this command.
@@ -239,7 +257,10 @@ mod tests {
             let sent = $type { cmd_str: "a name".into(), ..request.clone() };
             let frame = sent.encode_to_vec();
             match Command::decode(&frame, Listener::$listener) {
-                Ok((Command::$command(decoded), _)) => assert_eq!(decoded, request),
+                Ok(Decoded {
+                    command: Command::$command(decoded),
+                    ..
+                }) => assert_eq!(decoded, request),
                 _ => panic!(stringify!($command)),
             }
         };
@@ -307,16 +328,14 @@ mod tests {
             group.encode_to_vec(),
             ack.encode_to_vec(),
         ];
-        let [p2p, group, ack] = frames
-            .each_ref()
-            .map(|frame| Command::decode(frame, Listener::Access).unwrap_or_else(|_| panic!()));
-        assert!(
-            matches!(p2p, (Command::P2p(sending), true) if read(&sending) == expected("a text"))
-        );
-        assert!(
-            matches!(group, (Command::Group(sending), true) if read(&sending) == expected("a text"))
-        );
-        assert!(matches!(ack, (Command::Ack(sending), true) if read(&sending) == expected("")));
+        let [p2p, group, ack] = frames.each_ref().map(|frame| {
+            let decoded = Command::decode(frame, Listener::Access).unwrap_or_else(|_| panic!());
+            assert!(decoded.needs_login);
+            decoded.command
+        });
+        assert!(matches!(p2p, Command::P2p(sending) if read(&sending) == expected("a text")));
+        assert!(matches!(group, Command::Group(sending) if read(&sending) == expected("a text")));
+        assert!(matches!(ack, Command::Ack(sending) if read(&sending) == expected("")));
     }
 
     #[test]
@@ -326,7 +345,10 @@ mod tests {
             uint32::encode(1, &cmd.number(), &mut frame);
         }
         let decoded = Command::decode(&frame, Listener::Access);
-        assert!(matches!(decoded, Ok((Command::Ping(_), true))));
+        assert!(matches!(
+            decoded.unwrap_or_else(|_| panic!()).command,
+            Command::Ping(_)
+        ));
         uint32::encode(1, &7, &mut frame);
         let decoded = Command::decode(&frame, Listener::Access);
         assert_eq!(decoded.err(), Some(BadFrame::Unknown(7)));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use super::wire::{self, Acknowledgement, PageReply, PendingReplies, ReplyForm};
-use crate::command::{Command, Listener};
+use crate::command::{Command, Decoded, Listener};
 use crate::directory::SessionHandle;
 use crate::id::Uid;
 use crate::proto::{Cmd, Code, Reply, ReqLogin, ReqSyncMsg};
@@ -65,7 +65,10 @@ impl AccessHandler {
                 tracing::debug!(error = %bad, "bad frame");
                 work.replies.push(wire::bad_frame(&bad));
             }
-            Ok((command, needs_login)) => match work.requests.session().uid() {
+            Ok(Decoded {
+                command,
+                needs_login,
+            }) => match work.requests.session().uid() {
                 None if needs_login => {
                     Box::pin(self.execute_without_login(work, command)).await;
                 }
@@ -290,7 +293,7 @@ impl Handler for AccessHandler {
 
     fn refuse(&self, request: &[u8], code: Code) -> Reply {
         match Command::decode(request, Listener::Access) {
-            Ok((command, _)) => {
+            Ok(Decoded { command, .. }) => {
                 let refusal = Refusal::injected(code);
                 self.services.count_refusal(command.cmd(), &refusal);
                 let reply = wire::refusal(wire::success_reply(&command), refusal);

@@ -4,6 +4,7 @@
 //! imd.toml, the admin API and the command line are all checked in the same way.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Action, Direction, Fault, Site};
@@ -145,8 +146,8 @@ impl FaultError {
 }
 
 /// Returns the bounds of a whole number as text for people.
-pub(super) fn whole_number(min: u64, max: u64) -> String {
-    format!("a whole number from {min} to {max}")
+pub(super) fn whole_number(bounds: &RangeInclusive<u64>) -> String {
+    format!("a whole number from {} to {}", bounds.start(), bounds.end())
 }
 
 impl Fault {
@@ -207,7 +208,7 @@ impl Fault {
         }
         let max_uid = i64::MAX.unsigned_abs();
         if let Some(uid) = self.uid.filter(|uid| !uid.is_positive()) {
-            let bounds = whole_number(1, max_uid);
+            let bounds = whole_number(&(1..=max_uid));
             return Err(FaultError::out_of_bounds("uid", uid, bounds));
         }
         let counts = [
@@ -217,7 +218,7 @@ impl Fault {
         ];
         for (key, value, min) in counts {
             if let Some(value) = value {
-                within(key, value, min, MAX_NUMBER)?;
+                within(key, value, min..=MAX_NUMBER)?;
             }
         }
         match self.lasting {
@@ -234,13 +235,13 @@ impl Fault {
                 // With jitter, the fixed part may be 0.
                 some_time("delay", by.max(Duration::from_nanos(1)))
             }
-            Action::Throttle(rate) => within("throttle", rate, 1, MAX_NUMBER),
+            Action::Throttle(rate) => within("throttle", rate, 1..=MAX_NUMBER),
             Action::Slice(bytes) => {
                 let largest = match self.at {
                     Site::Notify => MAX_SLICE_OF_NOTIFY,
                     _ => MAX_SLICE,
                 };
-                within("slice", bytes as u64, 1, largest)
+                within("slice", bytes as u64, 1..=largest)
             }
             Action::Error(Code::Ok) => Err(FaultError::no_code(Code::Ok.number())),
             _ => Ok(()),
@@ -312,12 +313,11 @@ const fn direction(direction: Direction) -> &'static str {
     }
 }
 
-fn within(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), FaultError> {
-    if (min..=max).contains(&value) {
+fn within(key: &'static str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), FaultError> {
+    if bounds.contains(&value) {
         return Ok(());
     }
-    let bounds = whole_number(min, max);
-    Err(FaultError::out_of_bounds(key, value, bounds))
+    Err(FaultError::out_of_bounds(key, value, whole_number(&bounds)))
 }
 
 fn some_time(key: &'static str, time: Duration) -> Result<(), FaultError> {

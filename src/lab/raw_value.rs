@@ -4,6 +4,7 @@
 //! one, and many JSON readers can't represent a 64-bit id as a number.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
@@ -49,11 +50,11 @@ impl RawValue {
     ///
     /// # Errors
     ///
-    /// [`FaultError`] that names the bounds `min` and `max`, if the value is no whole number or does not fit `N`.
+    /// [`FaultError`] that names `bounds`, if the value is no whole number or does not fit `N`.
     pub fn whole<N: TryFrom<i128>>(
         &self,
         key: &'static str,
-        (min, max): (u64, u64),
+        bounds: &RangeInclusive<u64>,
     ) -> Result<N, FaultError> {
         let number = match self {
             RawValue::Whole(number) => Some(*number),
@@ -61,7 +62,7 @@ impl RawValue {
             RawValue::Text(text) => text.parse().ok(),
         };
         let number = number.and_then(|number| N::try_from(number).ok());
-        number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(min, max)))
+        number.ok_or_else(|| FaultError::out_of_bounds(key, self, whole_number(bounds)))
     }
 
     /// Parses a number of bytes: as [`whole`](Self::whole) does, or from a text with a unit such as `16KiB`.
@@ -69,12 +70,16 @@ impl RawValue {
     /// # Errors
     ///
     /// [`FaultError::OutOfBounds`] if the value is neither.
-    pub fn bytes(&self, key: &'static str, bounds: (u64, u64)) -> Result<u64, FaultError> {
+    pub fn bytes(
+        &self,
+        key: &'static str,
+        bounds: &RangeInclusive<u64>,
+    ) -> Result<u64, FaultError> {
         let RawValue::Text(text) = self else {
             return self.whole(key, bounds);
         };
         byte_size::parse(text).map_err(|error| {
-            let number = whole_number(bounds.0, bounds.1);
+            let number = whole_number(bounds);
             let bounds = format!("{number}, or a size such as \"16KiB\" ({error})");
             FaultError::out_of_bounds(key, self, bounds)
         })

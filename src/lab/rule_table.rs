@@ -73,12 +73,13 @@ fn is_false(value: &bool) -> bool {
 
 /// Parses an optional whole number. `min` stands only in the message; the rule as a whole is checked later.
 fn count(key: &'static str, raw: Option<&RawValue>, min: u64) -> Result<Option<u64>, FaultError> {
-    raw.map(|raw| raw.whole(key, (min, MAX_NUMBER))).transpose()
+    raw.map(|raw| raw.whole(key, &(min..=MAX_NUMBER)))
+        .transpose()
 }
 
 /// Parses an optional number of bytes, which is at least 1.
 fn bytes(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, FaultError> {
-    let bytes = raw.map(|raw| raw.bytes(key, (1, MAX_NUMBER)));
+    let bytes = raw.map(|raw| raw.bytes(key, &(1..=MAX_NUMBER)));
     bytes.transpose()
 }
 
@@ -133,7 +134,7 @@ impl RuleTable {
 }
 
 fn code(raw: &RawValue) -> Result<Code, FaultError> {
-    let number = raw.whole("error", (0, 0)).ok();
+    let number = raw.whole("error", &(0..=0)).ok();
     let code = number.and_then(Code::from_number);
     code.ok_or_else(|| FaultError::no_code(raw))
 }
@@ -158,7 +159,7 @@ impl TryFrom<RuleTable> for Fault {
         let action = table.action()?;
         let at = Site::named(&table.at).ok_or_else(|| FaultError::NoSuchSite(table.at.clone()))?;
         let max_uid = i64::MAX.unsigned_abs();
-        let uid = table.uid.map(|uid| uid.whole("uid", (1, max_uid)));
+        let uid = table.uid.map(|uid| uid.whole("uid", &(1..=max_uid)));
         let chance = table.probability.map(|chance| chance.chance());
         let mut fault = Fault {
             name: table.name,
@@ -174,8 +175,9 @@ impl TryFrom<RuleTable> for Fault {
             ..Fault::at(at).doing(action)
         };
         if let Some(nth) = count("nth", table.nth.as_ref(), 1)? {
-            if !(1..=MAX_NUMBER).contains(&nth) {
-                let bounds = whole_number(1, MAX_NUMBER);
+            let bounds = 1..=MAX_NUMBER;
+            if !bounds.contains(&nth) {
+                let bounds = whole_number(&bounds);
                 return Err(FaultError::out_of_bounds("nth", nth, bounds));
             }
             if table.after.is_some() || table.times.is_some() {

@@ -23,6 +23,24 @@ pub struct FaultPoint {
     listener: Listener,
 }
 
+/// A frame to which a rule may apply.
+#[derive(Debug, Clone, Copy, Default)]
+struct FrameRef<'a> {
+    /// The command; none for an unknown one.
+    cmd: Option<Cmd>,
+    /// The message, without its length prefix.
+    message: &'a [u8],
+}
+
+impl<'a> FrameRef<'a> {
+    fn of(message: &'a [u8]) -> Self {
+        FrameRef {
+            cmd: Cmd::of(message),
+            message,
+        }
+    }
+}
+
 impl fmt::Debug for FaultPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("FaultPoint").field(&self.server).finish()
@@ -85,7 +103,7 @@ impl FaultPoint {
 
     /// Finds the rule that an accepted connection hits, and records the hit.
     pub(super) fn find_accept_hit(&self, session: &Session) -> Option<Hit> {
-        self.find_site_hit(Site::AccessAccept, session, (None, &[]), |_| true)
+        self.find_site_hit(Site::AccessAccept, session, FrameRef::default(), |_| true)
     }
 
     /// Finds the rule that a request hits, and records the hit. A rule whose action does not apply to the request, as the
@@ -99,13 +117,13 @@ impl FaultPoint {
         if self.listener == Listener::Gateway {
             return None;
         }
-        let cmd = Cmd::of(message);
-        let login = (cmd == Some(Cmd::Login))
-            .then(|| self.find_site_hit(Site::AccessLogin, session, (cmd, message), &applies))
+        let frame = FrameRef::of(message);
+        let login = (frame.cmd == Some(Cmd::Login))
+            .then(|| self.find_site_hit(Site::AccessLogin, session, frame, &applies))
             .flatten();
         // A login counts at the site of requests too, also if a rule has hit it already.
         let is_free = login.is_none();
-        let request = self.find_site_hit(Site::AccessRequest, session, (cmd, message), |action| {
+        let request = self.find_site_hit(Site::AccessRequest, session, frame, |action| {
             is_free && applies(action)
         });
         login.or(request)
@@ -119,22 +137,23 @@ impl FaultPoint {
         message: &[u8],
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        let cmd = Cmd::of(message);
-        let site = match cmd {
+        let frame = FrameRef::of(message);
+        let site = match frame.cmd {
             Some(Cmd::Notify) => Site::Notify,
             _ => self.reply_site(),
         };
-        self.find_site_hit(site, session, (cmd, message), applies)
+        self.find_site_hit(site, session, frame, applies)
     }
 
-    /// Finds the rule that a frame or a connection hits at a site, and records the hit in the journal.
+    /// Finds the rule that a frame hits at a site, and records the hit in the journal. For a connection, `frame` is empty.
     fn find_site_hit(
         &self,
         site: Site,
         session: &Session,
-        (cmd, message): (Option<Cmd>, &[u8]),
+        frame: FrameRef<'_>,
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
+        let FrameRef { cmd, message } = frame;
         // A login claims its user in the frame, since the session has none yet.
         let claimed = || match (cmd, site.direction()) {
             (Some(Cmd::Login), Some(Direction::In)) => {

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::sweep::Sweep;
-use super::{CloseReason, Deadlines, Pause, Session, SessionId, Sessions};
+use super::{Addresses, CloseReason, Deadlines, Pause, Session, SessionId, Sessions};
 use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 
@@ -89,7 +89,7 @@ impl SessionManager {
         let id = self.ids.next();
         let session = Arc::new(Session::new(
             id,
-            (peer, local),
+            Addresses { peer, local },
             self.clock.now(),
             self.unwritten_limit,
         ));

@@ -86,8 +86,7 @@ type Callback = Box<dyn FnOnce(&Session) + Send>;
 /// The state of a client's connection that its task shares with everyone else.
 pub struct Session {
     id: SessionId,
-    peer: SocketAddr,
-    local: SocketAddr,
+    addresses: Addresses,
     /// The user who is logged in; 0 before the login.
     uid: AtomicI64,
     timers: Timers,
@@ -107,17 +106,20 @@ pub struct Session {
     on_close: Mutex<Option<Vec<Callback>>>,
 }
 
+/// The two ends of a session's connection.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    /// The client's address.
+    peer: SocketAddr,
+    /// The address by which the client has reached this server.
+    local: SocketAddr,
+}
+
 impl Session {
-    fn new(
-        id: SessionId,
-        (peer, local): (SocketAddr, SocketAddr),
-        opened: Duration,
-        unwritten_limit: usize,
-    ) -> Self {
+    fn new(id: SessionId, addresses: Addresses, opened: Duration, unwritten_limit: usize) -> Self {
         Session {
             id,
-            peer,
-            local,
+            addresses,
             uid: AtomicI64::new(0),
             timers: Timers::new(opened),
             // Half of the limit, since the requests that were taken before still add their replies.
@@ -139,12 +141,12 @@ impl Session {
 
     /// Returns the client's address.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.addresses.peer
     }
 
     /// Returns the address by which the client has reached this server.
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.addresses.local
     }
 
     /// Returns the user who is logged in, if one is.
@@ -391,7 +393,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
-            .field("peer", &self.peer)
+            .field("peer", &self.addresses.peer)
             .field("uid", &self.uid())
             .field("closed", &self.close_reason())
             .finish_non_exhaustive()

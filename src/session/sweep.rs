@@ -94,6 +94,7 @@ mod tests {
 
     use super::*;
     use crate::id::Uid;
+    use crate::session::Addresses;
 
     const fn s(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -111,7 +112,11 @@ mod tests {
 
     fn open(sessions: &Sessions, id: u64, now: Duration) -> Arc<Session> {
         let addr = ([127, 0, 0, 1], 1).into();
-        let session = Arc::new(Session::new(SessionId(id), (addr, addr), now, 1));
+        let addresses = Addresses {
+            peer: addr,
+            local: addr,
+        };
+        let session = Arc::new(Session::new(SessionId(id), addresses, now, 1));
         let shard = sessions.of(id);
         shard.lock().insert(session.id(), Arc::clone(&session));
         session

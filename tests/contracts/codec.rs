@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use imd::codec::{self, FrameCodec, MAX_FRAME, Split};
-use imd::command::{Command, Listener};
+use imd::command::{Command, Decoded, Listener};
 use imd::proto::ReqSendP2pMsg;
 use proptest::prelude::*;
 use prost::Message;
@@ -100,7 +100,7 @@ proptest! {
         prost::encoding::encode_varint(msg.len() as u64, &mut frame);
         frame.extend_from_slice(&msg);
         let decoded = Command::decode(&frame, Listener::Access);
-        let Ok((Command::P2p(sending), true)) = decoded else {
+        let Ok(Decoded { command: Command::P2p(sending), needs_login: true }) = decoded else {
             return Err(TestCaseError::fail("it was not decoded"));
         };
         prop_assert_eq!(sending.text, String::from_utf8_lossy(&msg));

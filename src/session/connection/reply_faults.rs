@@ -81,8 +81,12 @@ impl<H: Handler> Connection<H> {
             };
             let fault_point = &self.context.fault_point;
             let hit = fault_point.find_reply_hit(&self.session, message, applies);
-            self.queue_frame((message, read_at), hit, &mut held, checked)
-                .await?;
+            let frame = OutgoingFrame {
+                message,
+                bytes: self.framed(&Encoded(message)),
+                read_at,
+            };
+            self.queue_frame(frame, hit, &mut held, checked).await?;
             if self.is_silenced() {
                 return Ok(());
             }
@@ -97,25 +101,27 @@ impl<H: Handler> Connection<H> {
     /// back until this one has passed.
     async fn queue_frame(
         &mut self,
-        (message, read_at): (&[u8], Option<Instant>),
+        frame: OutgoingFrame<'_>,
         hit: Option<Hit>,
         held: &mut Option<Box<HeldReply>>,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
-        let frame = self.framed(&Encoded(message));
+        let OutgoingFrame {
+            message, read_at, ..
+        } = frame;
         let Some(hit) = hit else {
-            checked.add(&frame, read_at);
+            checked.add(&frame.bytes, read_at);
             return Ok(());
         };
         match hit.action {
             // The frame is not added to the frames that are written.
             Action::Drop => self.note_if_page_lost(message),
             Action::Duplicate => {
-                checked.add(&frame, read_at);
-                checked.add(&frame, None);
+                checked.add(&frame.bytes, read_at);
+                checked.add(&frame.bytes, None);
             }
             Action::Reorder => {
-                let held = HeldReply::new(WholeFrame(frame), read_at, hit.hold);
+                let held = HeldReply::new(WholeFrame(frame.bytes), read_at, hit.hold);
                 self.backlog.get_or_insert_default().held_reply = Some(held);
             }
             Action::Error(_) | Action::Gap | Action::Stale => {
@@ -123,22 +129,17 @@ impl<H: Handler> Connection<H> {
                 if matches!(hit.action, Action::Error(_)) {
                     self.note_if_page_lost(message);
                 }
-                checked.add(&changed.unwrap_or(frame), read_at);
+                checked.add(&changed.unwrap_or(frame.bytes), read_at);
             }
             // The actions below take time or end the session, so the frames before this one are sent first.
             Action::Delay { .. } => {
                 self.delay_frame(hit.hold, held, checked).await?;
-                checked.add(&frame, read_at);
+                checked.add(&frame.bytes, read_at);
             }
-            Action::Throttle(rate) => {
-                let hold = hit.hold;
-                self.throttle(&frame, read_at, (rate, hold), checked)
-                    .await?;
-            }
+            Action::Throttle(rate) => self.throttle(&frame, rate, hit.hold, checked).await?,
             _ => {
                 self.send(checked).await?;
-                let frame = (&frame, read_at);
-                self.write_or_end_by_fault(frame, hit.action, checked)
+                self.write_or_end_by_fault(&frame, hit.action, checked)
                     .await?;
             }
         }
@@ -196,15 +197,15 @@ impl<H: Handler> Connection<H> {
     /// Writes a frame at `rate` bytes per second. When the rule ends, the rest of the frame is written at once.
     async fn throttle(
         &mut self,
-        frame: &[u8],
-        read_at: Option<Instant>,
-        (rate, mut hold): (u64, Hold),
+        frame: &OutgoingFrame<'_>,
+        rate: u64,
+        mut hold: Hold,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let session = Arc::clone(&self.session);
         hold.rest_during(self.send(checked)).await?;
-        self.record_sent(frame, None);
-        let mut left = frame;
+        self.record_sent(&frame.bytes, None);
+        let mut left = &*frame.bytes;
         while !left.is_empty() {
             let wait = or_abandoned(&session, hold.wait());
             self.with_hang_up_watch(wait).await;
@@ -217,7 +218,7 @@ impl<H: Handler> Connection<H> {
             let (piece, rest) = left.split_at(size.min(left.len()));
             left = rest;
             if left.is_empty() {
-                self.count_reply(frame, read_at);
+                self.count_reply(&frame.bytes, frame.read_at);
             }
             hold.rest_during(self.write_all(piece)).await?;
         }
@@ -227,27 +228,28 @@ impl<H: Handler> Connection<H> {
     /// Applies an action that writes the frame in its own way, or ends the session.
     async fn write_or_end_by_fault(
         &mut self,
-        (frame, read_at): (&BytesMut, Option<Instant>),
+        frame: &OutgoingFrame<'_>,
         action: Action,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         match action {
             Action::Slice(bytes) => {
-                self.record_sent(frame, read_at);
-                for slice in frame.chunks(bytes) {
+                self.record_sent(&frame.bytes, frame.read_at);
+                for slice in frame.bytes.chunks(bytes) {
                     self.write_all(slice).await?;
                     // Without this, the slices may leave in one packet.
                     tokio::task::yield_now().await;
                 }
             }
             Action::Truncate => {
-                let half = frame.get(..frame.len() / 2).unwrap_or_default();
+                let half = frame.bytes.get(..frame.bytes.len() / 2);
+                let half = half.unwrap_or_default();
                 self.write_all(half).await?;
                 self.end_silently(CloseReason::Dropped);
             }
             Action::Reset => self.end_silently(CloseReason::Reset),
             Action::HalfOpen => self.session.half_open(),
-            _ => checked.add(frame, read_at),
+            _ => checked.add(&frame.bytes, frame.read_at),
         }
         Ok(())
     }
@@ -338,6 +340,16 @@ impl<H: Handler> Connection<H> {
             _ => None,
         }
     }
+}
+
+/// A frame that is to be written.
+struct OutgoingFrame<'a> {
+    /// The message in the frame.
+    message: &'a [u8],
+    /// The whole frame, with its length prefix.
+    bytes: BytesMut,
+    /// When the request was read to which the frame replies; none if it replies to no request.
+    read_at: Option<Instant>,
 }
 
 /// Frames that were checked for faults and are about to be written.
