@@ -18,6 +18,15 @@ pub struct FieldTable<'a> {
     texts: [&'a [u8]; FIELDS],
 }
 
+/// The code of a reply, and its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Status<'a> {
+    /// The error code; 0 when all went well.
+    pub code: u32,
+    /// The text, as the server has sent it.
+    pub text: &'a [u8],
+}
+
 impl<'a> FieldTable<'a> {
     /// Reads a message, as far as it can be decoded.
     #[inline]
@@ -64,10 +73,12 @@ impl<'a> FieldTable<'a> {
         self.texts.get(field).copied().unwrap_or_default()
     }
 
-    /// Returns the error code in the field `code`, which is 0 when all went well, and the text in the field after it.
-    pub fn status(&self, code: usize) -> (u32, &'a [u8]) {
-        let number = u32::try_from(self.number(code)).unwrap_or(u32::MAX);
-        (number, self.text(code + 1))
+    /// Returns the status whose code is in the field `code`, and whose text is in the field after it.
+    pub fn status(&self, code: usize) -> Status<'a> {
+        Status {
+            code: u32::try_from(self.number(code)).unwrap_or(u32::MAX),
+            text: self.text(code + 1),
+        }
     }
 
     /// Returns the entries of a page, each still encoded.
@@ -116,7 +127,8 @@ mod tests {
         let page = page.encode_to_vec();
         let page = FieldTable::read(&page);
         assert_eq!(page.cmd(), Some(Cmd::SyncMsg));
-        assert_eq!((page.status(3), page.number(5)), ((3, &b"why"[..]), -1));
+        let Status { code, text } = page.status(3);
+        assert_eq!((code, text, page.number(5)), (3, &b"why"[..], -1));
         let entries = page.entries().map(|entry| {
             let text = FieldTable::read(entry).text(6);
             (text, FieldTable::version(entry))

@@ -21,7 +21,7 @@ mod statistics;
 pub mod usage;
 
 pub use connection::{Connection, Driver, FrameScanner, LengthPrefixed};
-pub use fields::FieldTable;
+pub use fields::{FieldTable, Status};
 pub use mailbox::{Delivery, End, Mailbox};
 pub use pattern::{Pattern, ReceiverChooser, Until};
 pub use schedule::{Schedule, nanos};

@@ -5,7 +5,7 @@
 use std::io;
 
 use imd::codec::FrameTooLong;
-use imd::load::{Connection, FieldTable, request};
+use imd::load::{Connection, FieldTable, Status, request};
 use imd::proto::{Cmd, Payload};
 
 use crate::cli::advice;
@@ -23,10 +23,12 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Creates the error for a code and text of a server.
-    pub fn refused((code, text): (u32, &[u8])) -> Self {
-        let text = String::from_utf8_lossy(text).into_owned();
-        ConnectionError::Refused { code, text }
+    /// Creates the error for the status of a refusal.
+    pub fn refused(status: Status<'_>) -> Self {
+        ConnectionError::Refused {
+            code: status.code,
+            text: String::from_utf8_lossy(status.text).into_owned(),
+        }
     }
 }
 
@@ -69,7 +71,7 @@ pub async fn answer(connection: &mut Connection, cmd: Cmd) -> Result<Vec<u8>, Co
 /// [`ConnectionError::Refused`] with the code and text of the answer.
 pub fn check(answer: &[u8], code: usize) -> Result<(), ConnectionError> {
     match FieldTable::read(answer).status(code) {
-        (0, _) => Ok(()),
+        Status { code: 0, .. } => Ok(()),
         refusal => Err(ConnectionError::refused(refusal)),
     }
 }

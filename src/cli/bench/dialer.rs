@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use imd::load::{Connection, FieldTable, Mailbox, request};
+use imd::load::{Connection, FieldTable, Mailbox, Status, request};
 use imd::proto::Cmd;
 use tokio::net::TcpSocket;
 
@@ -48,7 +48,7 @@ impl Dialer {
             let now = self.worker.now();
             let mut tally = self.worker.tally.lock();
             let received = match FieldTable::read(&answer).status(3) {
-                (0, _) => Received::Answer,
+                Status { code: 0, .. } => Received::Answer,
                 refusal => tally.refuse(refusal),
             };
             tally.answer(Some(due), received, now);

@@ -82,7 +82,7 @@ impl Role for Reader {
             return Ok(Received::Other);
         }
         let status = message.status(3);
-        if status.0 != 0 {
+        if status.code != 0 {
             self.cursors.extend(self.requested.pop_front());
             return Ok(tally.refuse(status));
         }

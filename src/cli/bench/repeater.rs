@@ -3,7 +3,7 @@
 //! Serves `setup`, which creates the users of `gateway` and `idle` runs.
 
 use bytes::BytesMut;
-use imd::load::{FieldTable, request};
+use imd::load::{FieldTable, Status, request};
 use imd::proto::{Cmd, Payload};
 
 use super::connection::ConnectionError;
@@ -49,7 +49,7 @@ impl Role for Repeater {
             return Ok(Received::Other);
         }
         Ok(match message.status(self.code) {
-            (0, _) => Received::Answer,
+            Status { code: 0, .. } => Received::Answer,
             refusal => tally.refuse(refusal),
         })
     }

@@ -113,7 +113,7 @@ impl Sender {
     /// Handles the answer to a message. Its code is in field 3, and the message id in the field `id`.
     fn answer(&mut self, answer: &FieldTable<'_>, id: usize, tally: &mut Tally) -> Received {
         let status = answer.status(3);
-        if status.0 != 0 {
+        if status.code != 0 {
             self.unanswered.pop_front();
             return tally.refuse(status);
         }
@@ -165,7 +165,7 @@ impl Sender {
         out: &mut BytesMut,
     ) -> Result<(), ConnectionError> {
         let status = page.status(3);
-        if status.0 != 0 {
+        if status.code != 0 {
             return Err(ConnectionError::refused(status));
         }
         for entry in page.entries() {

@@ -3,7 +3,7 @@
 //! Serves the users of a thread, which share one tally, and the main thread, which reads it during the run and adds up the
 //! tallies of all threads for the report.
 
-use imd::load::LatencyHistogram;
+use imd::load::{LatencyHistogram, Status};
 
 use super::connection::ConnectionError;
 
@@ -107,7 +107,7 @@ impl Tally {
     }
 
     /// Keeps the code and text of a refusal if it is the first one. Always returns [`Received::Refusal`].
-    pub fn refuse(&mut self, refusal: (u32, &[u8])) -> Received {
+    pub fn refuse(&mut self, refusal: Status<'_>) -> Received {
         self.refusal
             .get_or_insert_with(|| ConnectionError::refused(refusal).to_string());
         Received::Refusal
