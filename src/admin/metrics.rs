@@ -74,10 +74,10 @@ fn gauges(deps: &Deps) -> Registry {
 
     let room = deps.core.admission.room();
     for (name, about, value) in [
-        ("imd_places", "Connections that there may be", room.places),
+        ("imd_places", "Limit of connections", room.places),
         (
             "imd_places_taken",
-            "Connections that hold a place",
+            "Connections that count against the limit",
             room.taken,
         ),
     ] {
@@ -99,7 +99,7 @@ fn gauges(deps: &Deps) -> Registry {
     registry.register("imd_leases", "Leases that have not run out", leases);
     registry.register_with_unit(
         "imd_lease_remaining",
-        "When a lease runs out, if it is not renewed",
+        "Seconds until a lease runs out, unless it is renewed",
         Unit::Seconds,
         remaining,
     );
@@ -115,7 +115,7 @@ fn gauges(deps: &Deps) -> Registry {
     dropped.inc_by(deps.core.lab.journal().dropped());
     registry.register(
         "imd_journal_dropped",
-        "What had to make room in the journal",
+        "Events that the journal dropped to make room",
         dropped,
     );
     // A store in memory has no disk space to reclaim.
@@ -153,7 +153,7 @@ fn reclaimed_space(reclaim: ReclaimProgress, registry: &mut Registry) {
     }
     registry.register(
         "imd_store_reclaiming",
-        "1 for what the store does now to give room back to the disk",
+        "1 for the current step of giving space back to the disk",
         doing,
     );
 }

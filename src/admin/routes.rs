@@ -174,7 +174,7 @@ fn routes() -> Vec<Route> {
     vec![
         route!(GET "/healthz", state::health, "Whether the process answers")
             .gives("status: string"),
-        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed or has no room, or every place for a connection is taken")
+        route!(GET "/readyz", state::ready, "Whether the stack serves: 503 when its store has failed or has no room, or every place is taken, so that a new connection has to wait")
             .gives("status: string, reclaim?: object"),
         route!(GET "/version", state::version, "The version of imd")
             .gives("name: string, version: string"),
@@ -190,57 +190,57 @@ fn routes() -> Vec<Route> {
             .gives("quirks: array, not_emulated: array"),
         route!(GET "/v1/sessions", servers::sessions, "The sessions, of the gateway too, in the order in which they were opened")
             .query(&["after", "limit", "server", "uid"]).gives("sessions: [Session], next: string|null"),
-        route!(DELETE "/v1/sessions/{id}", servers::end_session, "Ends a session: fin closes it, rst resets it, halfopen leaves it unserved")
+        route!(DELETE "/v1/sessions/{id}", servers::end_session, "Closes (fin) or resets (rst) a session of any server, or leaves it half-open (halfopen)")
             .query(&["how"]),
-        route!(POST "/v1/access", servers::add, "One more access server").body("name: string", json!({"name": "access-4"}))
+        route!(POST "/v1/access", servers::add, "Adds an access server").body("name: string", json!({"name": "access-4"}))
             .creates().gives("Server"),
         route!(POST "/v1/access/{name}/kill", |deps, name| servers::change(deps, name, Change::Kill), "Resets its connections; its lease runs out")
             .gives("Server"),
         route!(POST "/v1/access/{name}/stop", |deps, name| servers::change(deps, name, Change::Stop), "Deregisters it, tells and drains its sessions")
             .gives("Server"),
-        route!(POST "/v1/access/{name}/pause", |deps, name| servers::change(deps, name, Change::Pause), "It accepts and answers nothing; its sockets stay")
+        route!(POST "/v1/access/{name}/pause", |deps, name| servers::change(deps, name, Change::Pause), "Stops accepting and answering; sockets stay open")
             .gives("Server"),
-        route!(POST "/v1/access/{name}/resume", |deps, name| servers::change(deps, name, Change::Resume), "It goes on after a pause")
+        route!(POST "/v1/access/{name}/resume", |deps, name| servers::change(deps, name, Change::Resume), "Ends a pause")
             .gives("Server"),
-        route!(POST "/v1/access/{name}/restart", |deps, name| servers::change(deps, name, Change::Restart), "It serves again, under the same name and address")
+        route!(POST "/v1/access/{name}/restart", |deps, name| servers::change(deps, name, Change::Restart), "Starts the server again, under the same name and address")
             .gives("Server"),
-        route!(GET "/v1/registry", servers::registry, "The records that the gateway is shown")
+        route!(GET "/v1/registry", servers::registry, "The records that the gateway reads, and the leases")
             .gives(REGISTRY),
-        route!(POST "/v1/registry/freeze", servers::freeze, "The gateway is shown what there is now, whatever becomes of it")
+        route!(POST "/v1/registry/freeze", servers::freeze, "Freezes the list that the gateway reads: later changes do not reach it")
             .gives(REGISTRY),
-        route!(POST "/v1/registry/thaw", servers::thaw, "The gateway is shown what there is")
+        route!(POST "/v1/registry/thaw", servers::thaw, "Ends the freeze")
             .gives(REGISTRY),
-        route!(POST "/v1/registry/{name}/expire", servers::expire, "A lease runs out now")
+        route!(POST "/v1/registry/{name}/expire", servers::expire, "Ends a lease now")
             .gives(REGISTRY),
         route!(POST "/v1/registry/{name}/advertise", servers::advertise, "Clients are told this address in place of the server's own; null for its own again")
             .body("addr?: string|null", json!({"addr": "127.0.0.1:1"}))
             .gives(REGISTRY),
         route!(GET "/v1/faults", faults::list, "The faults in force, with their hits, in the order in which they were added; after is the name of one, and a page that is not full is the last")
             .query(&["after: string", "limit"]).gives("[Fault]"),
-        route!(POST "/v1/faults", faults::add, "A new fault")
+        route!(POST "/v1/faults", faults::add, "Adds a fault")
             .body(FAULT, json!({"at": "notify", "uid": 7, "drop": true, "times": 1}))
             .creates().gives("name: string"),
         route!(DELETE "/v1/faults", faults::clear, "Ends all faults"),
         route!(DELETE "/v1/faults/{name}", faults::remove, "Ends a fault"),
-        route!(GET "/v1/menu", faults::menu, "Of what a fault can be made: sites with their actions, commands, error codes")
+        route!(GET "/v1/menu", faults::menu, "The values that a fault can have: sites with their actions, commands, error codes")
             .gives("sites: array, cmds: array, codes: array"),
         route!(GET "/v1/users/{uid}/token", state::token, "The token that logs a user in")
             .gives("uid: id, token: string"),
-        route!(GET "/v1/clock", clock::show, "The time by which the stack goes")
+        route!(GET "/v1/clock", clock::show, "The time of the stack's clock")
             .gives(CLOCK),
         route!(POST "/v1/clock/advance", clock::advance, "Moves a manual clock").body("by: string", json!({"by": "15s"}))
             .gives(CLOCK),
         route!(POST "/v1/clock/skew", clock::skew, "Moves the wall clock alone, either way").body("ms: integer", json!({"ms": -3600000}))
             .gives(CLOCK),
-        route!(GET "/v1/users", contents::users, "The users, registered or there: where they are, and for how long they count as online")
+        route!(GET "/v1/users", contents::users, "Users who are registered or have a session: their access server, and how long they still count as online")
             .query(PAGE).gives("users: [User], next: string|null"),
         route!(POST "/v1/users", contents::add_user, "Registers a user").body("uid: id, name?: string, pw?: string", json!({"uid": 7, "name": "ann", "pw": "a secret"}))
             .creates().gives("uid: id"),
-        route!(GET "/v1/groups", contents::groups, "The groups, each with its first 100 members; next is there where a group has more")
+        route!(GET "/v1/groups", contents::groups, "The groups, each with its first 100 members; a group with more members has next")
             .query(PAGE).gives("groups: [Group], next: string|null"),
         route!(GET "/v1/groups/{gid}", contents::group, "A group, with a page of its members")
             .query(PAGE).gives("gid: id, name: string, owner: id|null, members: [id], next: string|null"),
-        route!(POST "/v1/groups", contents::add_group, "A new group").body("owner: id, name?: string, members?: [id]", json!({"owner": 7, "name": "team", "members": [8]}))
+        route!(POST "/v1/groups", contents::add_group, "Creates a group").body("owner: id, name?: string, members?: [id]", json!({"owner": 7, "name": "team", "members": [8]}))
             .creates().gives("gid: id"),
         route!(GET "/v1/inboxes", contents::inboxes, "What became of the messages, inbox by inbox")
             .query(PAGE).gives("inboxes: [Inbox], next: string|null"),
@@ -249,14 +249,14 @@ fn routes() -> Vec<Route> {
         route!(POST "/v1/messages", contents::send, "Sends a message as a user, to a user or a group")
             .body("from: id, to?: id, group?: id, msg_id?: string, text?: string", json!({"from": 7, "to": 8, "text": "hello"}))
             .creates().gives("msg_id: string"),
-        route!(POST "/v1/reset", reset::reset, "Makes the stack as new, while it runs").body("confirm?: boolean", json!({"confirm": true})),
+        route!(POST "/v1/reset", reset::reset, "Empties the running stack, and restores what the config defines").body("confirm?: boolean", json!({"confirm": true})),
         route!(GET "/v1/snapshot", reset::save, "Everything that the store holds, as JSON lines; 503 while clients read others that are large")
             .media("application/jsonl"),
         route!(PUT "/v1/snapshot", reset::load, "Replaces everything that the store holds by a snapshot")
             .query(&["confirm"]).snapshot(),
-        route!(GET "/v1/mark", events::mark, "A mark: what passes after it is recorded, for five minutes at least, and can be waited for")
+        route!(GET "/v1/mark", events::mark, "Takes a mark: events after it are recorded for at least five minutes")
             .gives("instance: string, mark: integer, recorded_ms: integer|null"),
-        route!(GET "/v1/journal", events::journal, "What has passed; as server-sent events with accept: text/event-stream. 409 for a mark of another run")
+        route!(GET "/v1/journal", events::journal, "The recorded events; as server-sent events with accept: text/event-stream. 409 for a mark of another run")
             .query(EVENTS)
             .gives("instance: string, mark: integer, dropped: integer, missed: integer, unrecorded: integer, events: [Event]"),
         route!(GET "/v1/wait", events::wait, "Waits for an event, also one that has passed since the mark; 408 when none came in time, 409 when that can't be known")

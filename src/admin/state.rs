@@ -54,7 +54,7 @@ pub async fn ready(State(deps): State<Arc<Deps>>) -> Result<Json<Value>, Problem
     let room = deps.core.admission.room();
     if room.is_full() {
         return Err(not_ready(format!(
-            "every place is taken, so who connects now has to wait: {room}"
+            "every place is taken, so a new connection has to wait: {room}"
         )));
     }
     let Some(reclaim) = reclaim else {

@@ -216,7 +216,7 @@ impl Metrics {
         );
         registry.register(
             "imd_notifies_merged",
-            "Notifies that one not written yet has taken up",
+            "Notifies that were merged into one that was not written yet",
             self.notifies_merged.clone(),
         );
         registry.register(
