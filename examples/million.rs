@@ -45,6 +45,9 @@ async fn main() -> Result<()> {
     println!("open again after the kill    {took:>9.0?}");
     let total = store.inbox_state(RECEIVER).await?.total;
     assert_eq!(total, messages);
+    let begun = Instant::now();
+    first_page(&store).await?;
+    println!("its first page               {:>9.0?}", begun.elapsed());
     pages(&store, messages).await?;
     println!("memory after the pages       {:>9}", memory());
     store.close().await?;
@@ -104,6 +107,17 @@ async fn send(store: Arc<DurableStore>, sender: usize, ids: Vec<usize>) -> Resul
         let committed = store.commit(batch.iter().map(write).collect()).await?;
         assert!(committed.results.iter().all(std::result::Result::is_ok));
     }
+    Ok(())
+}
+
+/// Reads the first page of the inbox.
+async fn first_page(store: &DurableStore) -> Result<()> {
+    let limit = PageLimit {
+        entries: PAGE,
+        bytes: 65_535,
+    };
+    let page = store.read_page(RECEIVER, Version(0), limit).await?;
+    assert_eq!(page.entries.len(), PAGE);
     Ok(())
 }
 

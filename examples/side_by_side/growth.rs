@@ -1,14 +1,16 @@
-//! What a message costs `imd` when it holds little, and when it holds much.
+//! What a message costs `imd` when it holds little, and when it holds much; and how much memory a stored message takes.
 //!
-//! Serves the rows `growth` and `growth-durable`. Nothing is measured before the server is at rest: what it does with the
+//! Serves the rows `growth`, `growth-durable` and `kept`. Nothing is measured before the server is at rest: what it does with the
 //! messages that were stored before is no cost of those that come.
 
 use std::time::{Duration, Instant};
 
+use imd::load::LatencyHistogram;
+
 use crate::Fault;
 use crate::load::{Sample, log_in};
 use crate::messages::{Traffic, Users};
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 /// The first of the idle users, beyond the users who write to one another.
 const IDLE: i64 = 1_000_000;
@@ -44,4 +46,19 @@ pub async fn run(server: &Server, traffic: Traffic, secs: f64) -> Result<Sample,
     }
     let users = Users::connect(server.setup.kind, &server.access, traffic).await?;
     Ok(users.rate(server, secs).await?.cost())
+}
+
+/// Measures the memory that each stored message takes: the resident memory of the server, less that of one without messages.
+pub fn kept(server: &Server) -> Result<Sample, Fault> {
+    let empty = Server::start(Setup {
+        stored: 0,
+        ..server.setup
+    })?;
+    let kept = server.resident()?.saturating_sub(empty.resident()?);
+    Ok(Sample {
+        values: vec![kept as f64 / server.setup.stored as f64],
+        cpu: f64::NAN,
+        busy: [f64::NAN; 2],
+        latency: LatencyHistogram::default(),
+    })
 }

@@ -101,6 +101,8 @@ pub enum Work {
     Messages(Traffic),
     /// The work of `Messages`; the figure is the processor time of each delivery.
     MessageCost(Traffic),
+    /// No work: the figure is the resident memory of each stored message, less that of a server without messages.
+    Kept,
     /// One user who writes to a group, with this number of messages outstanding; the figure is how long another user
     /// waits for an answer.
     Fair(usize),
@@ -161,6 +163,7 @@ impl Work {
                 users.await?.rate(server, secs).await
             }
             Work::MessageCost(traffic) => growth::run(server, traffic, secs).await,
+            Work::Kept => growth::kept(server),
             Work::Fair(outstanding) => fair::run(server, outstanding, secs).await,
         }
     }
@@ -377,6 +380,13 @@ impl Rows {
             stored,
             ..Setup::new(Kind::Imd, is_durable)
         };
+        self.add(
+            "kept",
+            format!("imd in memory, 100,000 -> {more} stored, 32 bytes of text"),
+            Load::OneByOne(Work::Kept),
+            [100_000, more].map(|stored| setup(false, 0, stored)),
+            &[("bytes each", Goal::Below(96.0))],
+        );
         let grown = [
             (
                 format!("10 -> {connections} connections"),

@@ -9,11 +9,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use imd::Imd;
 use imd::config::Config;
 use imd::id::{GroupId, MsgId, Uid};
-use imd::store::{DurableStore, MemoryStore, Message, Retention, Store, Write};
+use imd::store::{self, DurableStore, MemoryStore, Message, Retention, Store, Write};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -144,21 +145,18 @@ async fn fill_group(store: &dyn Store, members: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Stores messages for users who never log in.
+/// Stores messages for users who never log in, with ids as the server gives them.
 async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
     let text = "x".repeat(32);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    // An hour ago, so that none of the ids is given again.
+    let sent_at = i64::try_from(now.as_millis())? - 3_600_000;
     let write = |n: u64| {
-        let message = Message::new(
-            imd::store::Kind::P2p,
-            Uid(1),
-            None,
-            MsgId(&n.to_string()),
-            &text,
-            1,
-        );
+        let id = ((sent_at << 22) + n as i64).to_string();
+        let message = Message::new(store::Kind::P2p, Uid(1), None, MsgId(&id), &text, sent_at);
         Write::P2p {
             target: Uid(ABSENT + (n % 100) as i64),
-            message: Arc::new(message),
+            message: Arc::new(message.with_new_id()),
         }
     };
     for first in (0..messages).step_by(BATCH) {
