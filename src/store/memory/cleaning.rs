@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::entries::Removed;
 use super::ids::identity;
-use super::inbox::{Inbox, KnownId, RemovedId};
-use super::state::{ENTRY, KNOWN_ID, REMOVED_ID, State, above, body_size, id_size};
+use super::inbox::{Inbox, KNOWN_ID, KnownId, REMOVED_ID, RemovedId};
+use super::state::{ENTRY, State, above, body_size, id_size};
 use crate::id::{Uid, Version};
 use crate::store::{Kind, Message, Scope, keep_ids_from};
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::entries::{Entries, Removed};
 use super::ids::{Identity, Ids, VacantId, identity};
-use super::state::KNOWN_ID;
 use crate::id::{MsgId, Uid, Version};
 use crate::proto::MeasuredEntry;
 use crate::store::page_builder::PageBuilder;
@@ -17,6 +16,12 @@ pub(super) const EMPTY_PAGE: Page = Page {
     current: Version::START,
     total: Version::START,
 };
+
+/// The memory that the id of an entry takes in the table of its inbox, in bytes. A table may have room for twice its items.
+pub(super) const KNOWN_ID: usize = 2 * size_of::<(u64, KnownId)>();
+
+/// The memory that the ordered id of a removed entry takes, in bytes. The list may have room for twice its ids.
+pub(super) const REMOVED_ID: usize = 2 * size_of::<RemovedId>();
 
 /// How far the time in an id that the server gave may be from the send time of its message, in milliseconds. Ids run ahead of
 /// the clock when the clock was set back, and when many are given in one millisecond.

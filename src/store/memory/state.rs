@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::groups::Group;
-use super::inbox::{Inbox, RemovedId};
+use super::inbox::Inbox;
 use super::table::UidMap;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{InboxState, Ledger, Message, Rejected, Retention, Scope, User};
@@ -20,12 +20,6 @@ pub(super) const NEW_INBOX: usize = 192;
 /// The memory that an entry takes in an inbox in addition to its bytes, in bytes: its place in the lists of a chunk, which may
 /// have room for twice their entries.
 pub(super) const ENTRY: usize = 2 * (size_of::<Arc<Message>>() + size_of::<u16>());
-
-/// The memory that the id of an entry takes in the table of its inbox, in bytes.
-pub(super) const KNOWN_ID: usize = ALLOCATION;
-
-/// The memory that the ordered id of a removed entry takes, in bytes.
-pub(super) const REMOVED_ID: usize = 2 * size_of::<RemovedId>();
 
 /// The most work that is done before others get the lock, also in the middle of a batch or of a list. Its unit is an
 /// entry of an inbox, or what takes about as long: a request that stores nothing works too.

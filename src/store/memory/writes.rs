@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::groups::GroupMessage;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, KNOWN_ID};
 use super::membership::NewMembers;
 use super::state::{
-    ALLOCATION, ENTRY, KNOWN_ID, MEMBERS_PER_WORK, NEW_INBOX, State, WORK_AT_ONCE, body_size,
-    id_size, with_room,
+    ALLOCATION, ENTRY, MEMBERS_PER_WORK, NEW_INBOX, State, WORK_AT_ONCE, body_size, id_size,
+    with_room,
 };
 use super::table::Slot;
 use crate::id::{MsgId, Uid, Version};
