@@ -66,7 +66,8 @@ impl Table {
         let latency = |of: fn(Percentiles) -> f64| {
             cell(&|it| it.latency.percentiles().map_or(f64::NAN, of), number)
         };
-        let percent = |share: f64| format!("{:.0}", share * 100.0);
+        let percent = |share: f64| shown(share, |share| format!("{:.0}", share * 100.0));
+        let micros = |cpu| shown(cpu, |cpu| format!("{cpu:.2}"));
         for (n, line) in row.lines.iter().enumerate() {
             let [base, ours] = both(&|sample| sample.values[n]);
             let ratio = ours / base;
@@ -82,7 +83,7 @@ impl Table {
                 latency(|it| it.p50),
                 latency(|it| it.p99),
                 latency(|it| it.p999),
-                cell(&|it| it.cpu, |cpu| format!("{cpu:.2}")),
+                cell(&|it| it.cpu, micros),
                 cell(&|it| it.busy[0], percent),
                 cell(&|it| it.busy[1], percent),
             ];
@@ -150,12 +151,18 @@ fn judge(goal: Goal, ours: f64, ratio: f64) -> (String, bool) {
 
 /// Formats a figure with at least three significant digits.
 fn number(value: f64) -> String {
+    shown(value, |value| match value < 1_000.0 {
+        true => format!("{value:.1}"),
+        false => grouped(value),
+    })
+}
+
+/// Returns a value in its format, or a dash for one that was not measured.
+fn shown(value: f64, format: fn(f64) -> String) -> String {
     if value.is_nan() {
         "-".into()
-    } else if value < 1_000.0 {
-        format!("{value:.1}")
     } else {
-        grouped(value)
+        format(value)
     }
 }
 
