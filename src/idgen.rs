@@ -14,6 +14,9 @@ const SERIAL_BITS: u32 = 12;
 const MACHINE_BITS: u32 = 10;
 const SERIAL_MASK: u64 = (1 << SERIAL_BITS) - 1;
 
+/// The number of bits below the time in an id, which is in Unix milliseconds.
+pub const TIME_SHIFT: u32 = MACHINE_BITS + SERIAL_BITS;
+
 /// The last millisecond that an id can represent: in September 2039.
 const LAST_MS: u64 = (1 << 41) - 1;
 

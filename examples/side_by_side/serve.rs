@@ -156,7 +156,7 @@ async fn fill_inboxes(store: &dyn Store, messages: u64) -> Result<(), Fault> {
         let message = Message::new(store::Kind::P2p, Uid(1), None, MsgId(&id), &text, sent_at);
         Write::P2p {
             target: Uid(ABSENT + (n % 100) as i64),
-            message: Arc::new(message.with_new_id()),
+            message: Arc::new(message),
         }
     };
     for first in (0..messages).step_by(BATCH) {

@@ -1,6 +1,6 @@
 //! Reads protobuf messages field by field, without copying texts.
 //!
-//! The load generators (`imd::load`) read replies with it. Requests have a faster reader of their own,
+//! The load generators (`imd::load`) read replies with it, and the store in memory its encoded entries. Requests have a faster reader of their own,
 //! [`RequestFields`](super::RequestFields).
 
 use prost::DecodeError;

@@ -226,25 +226,23 @@ impl Services {
         let target = request.target.into();
         let sent_at = batch.sent_at(&*self.clock);
         let mut digits = itoa::Buffer::new();
-        let mut msg_id = request.msg_id;
-        let mut new_id = None;
-        if msg_id.as_str().is_empty() {
-            let new = new_id.insert(self.new_id(source, sent_at));
-            msg_id = MsgId(digits.format(new.id));
+        let has_generated_id = request.msg_id.as_str().is_empty();
+        let msg_id = if has_generated_id {
+            let id = self.next_id(source, sent_at);
             batch.set_issued_ids(self.ids.last_issued_ms());
-        }
+            MsgId(digits.format(id))
+        } else {
+            request.msg_id
+        };
         let group = match target {
             Target::Group(group) => Some(group),
             Target::User(_) => None,
         };
-        let mut message = Message::new(kind, source, group, msg_id, request.text, sent_at);
-        if new_id.is_some_and(|new| !new.is_injected) {
-            message = message.with_new_id();
-        }
+        let message = Message::new(kind, source, group, msg_id, request.text, sent_at);
         batch.push(PendingWrite {
             target,
             message: Arc::new(message),
-            has_generated_id: new_id.is_some(),
+            has_generated_id,
         });
     }
 }

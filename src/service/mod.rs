@@ -318,6 +318,11 @@ impl Services {
         Some(hit.action)
     }
 
+    /// Returns the next snowflake at the time `now`, in Unix milliseconds.
+    fn next_id(&self, uid: Uid, now: i64) -> i64 {
+        self.new_id(uid, now).id
+    }
+
     /// Returns the next snowflake at the time `now`, in Unix milliseconds, or an old one if an injected fault asks for that.
     fn new_id(&self, uid: Uid, now: i64) -> NewId {
         let context = FrameContext {

@@ -27,7 +27,7 @@ pub struct InboxState {
 pub struct Entry {
     /// The number of the entry in its inbox: from 1, without gaps, in the order of storing.
     pub version: Version,
-    /// The message, shared with the other inboxes that it is in.
+    /// The message. The entries of a message to a group may share it.
     pub message: Arc<Message>,
 }
 

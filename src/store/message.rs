@@ -1,7 +1,7 @@
 //! Messages: the contents of the entries of inboxes.
 //!
-//! Serves the services, which make them, and the stores, which keep each in memory for as long as it can be read from
-//! there. So a message is as small as possible: 0 stands for an absent group, and id and text share one allocation.
+//! Serves the services, which make them, and the stores, which keep the newest messages of a folder and all messages to groups
+//! in this form in memory. So a message is as small as possible: 0 stands for an absent group, and id and text share one allocation.
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ impl fmt::Display for Scope {
 }
 
 /// A message as it is stored: once, however many inboxes it is in.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// The kind, which decides where the message id is unique.
     pub kind: Kind,
@@ -72,8 +72,6 @@ pub struct Message {
     id_and_text: Box<str>,
     /// The index in `id_and_text` at which the text begins.
     text_at: u32,
-    /// Whether the server has just made the id: see [`with_new_id`](Message::with_new_id).
-    has_new_id: bool,
 }
 
 impl Message {
@@ -96,24 +94,7 @@ impl Message {
             sent_at,
             id_and_text: id_and_text.into_boxed_str(),
             text_at: u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX),
-            has_new_id: false,
         }
-    }
-
-    /// Marks the id as one that the server has just made, so that no message with it can be stored: a store need not look
-    /// for one. What is stored does not show the mark.
-    #[must_use]
-    pub fn with_new_id(self) -> Self {
-        Message {
-            has_new_id: true,
-            ..self
-        }
-    }
-
-    /// Returns whether the server has just made the id.
-    #[cfg(feature = "durable")]
-    pub(super) fn has_new_id(&self) -> bool {
-        self.has_new_id
     }
 
     /// Returns the message as an entry in a page of the inbox of `uid`.
@@ -186,16 +167,6 @@ impl Message {
             .unwrap_or((&self.id_and_text, ""))
     }
 }
-
-/// Compares what is stored.
-impl PartialEq for Message {
-    fn eq(&self, other: &Self) -> bool {
-        let id = |message: &Self| (message.kind, message.source, message.group, message.sent_at);
-        id(self) == id(other) && self.split() == other.split()
-    }
-}
-
-impl Eq for Message {}
 
 /// Leaves out the text, which must not reach a log.
 impl fmt::Debug for Message {

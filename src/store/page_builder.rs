@@ -39,6 +39,7 @@ impl PageBuilder {
     }
 
     /// Returns the version of the last entry so far, or the version after which the page begins.
+    #[cfg(feature = "durable")]
     pub fn current(&self) -> Version {
         self.current
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::entries::Removed;
 use super::ids::identity;
-use super::inbox::{Inbox, KNOWN_ID, KnownId, REMOVED_ID, RemovedId};
+use super::inbox::{Inbox, KnownId, REMOVED_ID, RemovedId};
 use super::state::{ENTRY, State, above, body_size, id_size};
 use crate::id::{Uid, Version};
 use crate::store::{Kind, Message, Scope, keep_ids_from};
@@ -122,18 +122,16 @@ impl State {
             }
             return;
         }
-        self.used = self.used.saturating_sub(KNOWN_ID);
         let is_it = |known: &KnownId| matches!(known, KnownId::Entry(v) if *v == removed.version);
         if !is_kept {
             inbox.ids.forget(identity(message), is_it);
+            self.used = self.used.saturating_sub(id_size(message.msg_id()));
             return;
         }
-        let without_text = Arc::new(message.with_text(""));
         if let Some(known) = inbox.ids.get_mut(identity(message), is_it) {
-            *known = KnownId::Removed(Arc::clone(&without_text));
+            *known = KnownId::Removed(Arc::clone(message));
         }
-        self.used += id_size(message.msg_id());
-        self.expire(Scope::Inbox(uid), without_text);
+        self.expire(Scope::Inbox(uid), Arc::clone(message));
     }
 
     /// Accounts for an inbox that no longer holds a message to a group. The last inbox frees the text, and perhaps the id.
@@ -203,7 +201,7 @@ impl Inbox {
         if entries.trimmed_through() >= too_many
             && !entries.oldest_sent_at().is_some_and(is_too_old)
         {
-            // The size of an entry allows for as much unused room; more than that is freed.
+            // Room for up to three times the entries is left for new ones; more is freed.
             entries.shrink();
             return None;
         }
@@ -229,7 +227,7 @@ mod tests {
     use super::*;
     use crate::id::{GroupId, MsgId};
     use crate::store::memory::state::NEW_INBOX;
-    use crate::store::{KEEP_IDS, Retention, Write};
+    use crate::store::{KEEP_IDS, Retention, Write, WriteOutcome};
 
     fn message(kind: Kind, msg_id: &str) -> Arc<Message> {
         let group = if kind == Kind::Group {
@@ -327,6 +325,34 @@ mod tests {
                 .iter()
                 .all(|(_, inbox)| inbox.entries.capacity() <= 128)
         );
+    }
+
+    /// The ids here are ordered: numbers whose time is nearly the send time, which is 0.
+    #[test]
+    fn the_ordered_ids_of_removed_entries_are_known_for_a_day() {
+        let mut state = state(1);
+        let again = |state: &mut State| {
+            let message = message(Kind::P2p, "1");
+            let target = Uid(1);
+            let outcome = state.apply(Write::P2p { target, message }, &mut Vec::new());
+            outcome == Ok(WriteOutcome::Duplicate)
+        };
+        send(&mut state, Uid(1), "1");
+        let one_left = state.used;
+        assert!(again(&mut state));
+        for msg_id in ["2", "3"] {
+            send(&mut state, Uid(1), msg_id);
+        }
+        let all = state.used;
+        assert_eq!(clean(&mut state, 0), 2);
+        assert!(state.used < all, "a removal gives room");
+        let inbox = state.inboxes.get(Uid(1)).unwrap();
+        assert_eq!((inbox.removed_ids.len(), inbox.ids.len()), (2, 0));
+        assert!(again(&mut state));
+        let a_day = i64::try_from(KEEP_IDS.as_millis()).unwrap();
+        assert_eq!(clean(&mut state, a_day + 1), 0);
+        assert_eq!(state.used, one_left);
+        assert!(!again(&mut state));
     }
 
     /// An inbox that grows as fast as it is cleaned must not keep the others from being cleaned.

@@ -21,6 +21,9 @@ use crate::store::{
     Entry, Kind, Message, Rejected, Retention, SaveError, Scope, Snapshot, StoreError, User,
 };
 
+/// How many bytes of a text are copied in the time that an entry takes, approximately.
+const BYTES_PER_WORK: usize = 256;
+
 /// What a snapshot contains besides messages, and how far each inbox goes: all as of one moment.
 ///
 /// Entries and ids that are added later are left out by their versions and numbers, so the messages can be copied in
@@ -165,18 +168,19 @@ impl MessageCopies {
         Ok(true)
     }
 
-    /// Copies up to `limit` entries of an inbox, and returns how many they were.
+    /// Copies entries of an inbox for up to `limit` units of work, and returns how many these were.
     fn copy_entries(&mut self, state: &State, rest: &mut RestOfInbox, limit: usize) -> usize {
         let Some(inbox) = state.inboxes.get(rest.uid) else {
             rest.copied_through = rest.total;
             return 0;
         };
-        let mut count = 0;
-        for Entry { version, message } in inbox.entries.after(rest.copied_through).take(limit) {
-            if version > rest.total {
+        let mut work = 0;
+        for Entry { version, message } in inbox.entries.after(rest.copied_through) {
+            if version > rest.total || work >= limit {
                 break;
             }
-            (rest.copied_through, count) = (version, count + 1);
+            rest.copied_through = version;
+            work += 1 + message.text().len() / BYTES_PER_WORK;
             let receivers = match message.kind {
                 Kind::Group => self.group_receivers(state, &message),
                 Kind::P2p | Kind::Ack => Some(CopiedReceivers::One(rest.uid)),
@@ -187,7 +191,7 @@ impl MessageCopies {
                 place: Some((rest.uid, version)),
             }));
         }
-        count
+        work.min(limit)
     }
 
     /// Copies up to `limit` ordered ids of removed entries of an inbox, and returns how many they were.
@@ -421,13 +425,17 @@ impl State {
 impl Inbox {
     /// Appends the entry of a message to `uid` alone, with its id. Returns the memory that it takes, in bytes.
     fn restore(&mut self, uid: Uid, message: &Message) -> usize {
+        let entry = message.in_page(uid, self.entries.total() + 1).measured();
         let Some((entries, new_id)) = self.new_id(message) else {
-            // No snapshot has the message twice: it would have been refused.
-            return 0;
+            // A snapshot that has a message twice is refused when it is read.
+            self.entries.push(&entry, None);
+            return entry.size();
         };
-        let entry = message.in_page(uid, entries.total() + 1).measured();
-        let size = entry.size() + new_id.size();
+        let id = match new_id.is_in_table() {
+            true => id_size(message.msg_id()),
+            false => 0,
+        };
         new_id.append(entries, &entry);
-        size
+        entry.size() + id
     }
 }

@@ -1,4 +1,4 @@
-//! The entries of an inbox, in chunks that only grow. Serves `inbox`.
+//! The entries of an inbox, in chunks that only grow. Serves `inbox`, and the modules that append, copy and remove entries.
 //!
 //! A message to one user stands in a chunk as it stands in a page, so that a page is copied from there, and neither the
 //! message nor its place in a list has an allocation of its own. A message to a group is shared by the inboxes of its
@@ -41,6 +41,7 @@ pub(super) struct Entries {
 
 /// An entry that was removed.
 pub(super) struct Removed {
+    /// The message; without its text if it was to one user.
     pub message: Arc<Message>,
     /// The version that the entry had.
     pub version: Version,
@@ -60,7 +61,7 @@ struct Chunk {
     /// The encoded entries, one behind the other.
     bytes: Vec<u8>,
     /// The end in `bytes` of each entry. A shared one takes no bytes.
-    ends: Vec<u16>,
+    ends: Vec<u32>,
     /// The shared messages of the entries that were not removed.
     shared: VecDeque<Arc<Message>>,
     /// A bit for each entry: whether it has an ordered id.
@@ -126,8 +127,8 @@ impl Entries {
     }
 
     fn end_entry(&mut self) {
-        // An entry fits into a frame, whose length has 16 bits, and a longer chunk has one entry only.
-        let end = u16::try_from(self.last.bytes.len()).unwrap_or(u16::MAX);
+        // A chunk of several entries has few bytes, and a single entry fits into a frame.
+        let end = u32::try_from(self.last.bytes.len()).unwrap_or(u32::MAX);
         self.last.ends.push(end);
         self.total += 1;
     }
@@ -151,9 +152,11 @@ impl Entries {
         }
         let needed = chunk.bytes.len() + bytes;
         if needed > chunk.bytes.capacity() {
-            let room = needed.next_power_of_two().max(FIRST_BYTES);
-            // More than a chunk's bytes are those of a single entry.
-            let room = if needed > CHUNK_BYTES { needed } else { room };
+            // A chunk with more bytes has a single entry.
+            let room = match needed > CHUNK_BYTES {
+                true => needed,
+                false => needed.next_power_of_two().max(FIRST_BYTES),
+            };
             chunk.bytes.reserve_exact(room - chunk.bytes.len());
         }
     }
@@ -173,8 +176,12 @@ impl Entries {
         let index = chunk.removed;
         let (message, bytes) = match chunk.get(index)? {
             Stored::Encoded(bytes) => {
-                let message = Message::from_page(&PageEntry::read(bytes));
-                (Arc::new(message), bytes.len())
+                // Texts may be long, and nobody needs this one.
+                let entry = PageEntry {
+                    msg: "",
+                    ..PageEntry::read(bytes)
+                };
+                (Arc::new(Message::from_page(&entry)), bytes.len())
             }
             Stored::Shared(_) => (chunk.shared.pop_front()?, 0),
         };
@@ -201,7 +208,8 @@ impl Entries {
             self.complete.shrink_to(2 * self.complete.len());
         }
         let first = self.complete.front_mut().unwrap_or(&mut self.last);
-        if 2 * first.removed > first.ends.len() {
+        let removed_bytes = first.start(first.removed);
+        if 2 * first.removed > first.ends.len() || 2 * removed_bytes > first.bytes.len() {
             first.compact();
         }
         if self.last.bytes.capacity() / 4 > self.last.bytes.len() {
@@ -288,6 +296,11 @@ impl Entries {
     }
 }
 
+/// Returns the end of an entry as an index into the bytes of its chunk.
+fn offset(end: u32) -> usize {
+    usize::try_from(end).unwrap_or(usize::MAX)
+}
+
 impl Chunk {
     fn clear(&mut self) {
         *self = Chunk {
@@ -306,11 +319,11 @@ impl Chunk {
         let before = index.checked_sub(1);
         before
             .and_then(|i| self.ends.get(i))
-            .map_or(0, |e| (*e).into())
+            .map_or(0, |end| offset(*end))
     }
 
     fn get(&self, index: usize) -> Option<Stored<'_>> {
-        let (start, end) = (self.start(index), usize::from(*self.ends.get(index)?));
+        let (start, end) = (self.start(index), offset(*self.ends.get(index)?));
         if start == end {
             return self
                 .shared
@@ -327,8 +340,7 @@ impl Chunk {
         }
         let mut start = self.start(self.removed);
         let before = self.ends.get(self.removed..index).unwrap_or_default();
-        let is_shared =
-            |end: &&u16| mem::replace(&mut start, usize::from(**end)) == usize::from(**end);
+        let is_shared = |end: &&u32| mem::replace(&mut start, offset(**end)) == offset(**end);
         before.iter().filter(is_shared).count()
     }
 
@@ -379,7 +391,7 @@ impl Chunk {
         let ends = self.ends.get(from..).unwrap_or_default();
         let limit = start.saturating_add(left.bytes);
         let count = ends
-            .partition_point(|end| usize::from(*end) <= limit)
+            .partition_point(|end| offset(*end) <= limit)
             .min(left.entries);
         let end = self.start(from + count);
         page.extend_from_slice(self.bytes.get(start..end).unwrap_or_default());
@@ -400,7 +412,7 @@ impl Chunk {
         let mut shared = self.shared.iter().skip(self.shared_index(from));
         let mut count = 0;
         for &end in self.ends.get(from..).unwrap_or_default() {
-            let end = usize::from(end);
+            let end = offset(end);
             if left.entries == 0 {
                 break;
             }
@@ -431,7 +443,7 @@ impl Chunk {
         count
     }
 
-    /// Frees the room for entries that are not to come.
+    /// Frees the room for further entries.
     fn free_unused(&mut self) {
         if self.bytes.capacity() - self.bytes.len() > CHUNK_BYTES / 16 {
             self.bytes.shrink_to_fit();
@@ -451,8 +463,9 @@ impl Chunk {
             ..Chunk::default()
         };
         let ends = self.ends.get(self.removed..).unwrap_or_default();
-        let from_start = |end: &u16| end.saturating_sub(u16::try_from(start).unwrap_or(u16::MAX));
+        let from_start = |end: &u32| end.saturating_sub(u32::try_from(start).unwrap_or(u32::MAX));
         compacted.ends = ends.iter().map(from_start).collect();
+        compacted.shared.shrink_to_fit();
         for index in 0..compacted.ends.len() {
             if self.is_ordered(self.removed + index)
                 && let Some(bits) = compacted.ordered.get_mut(index / 64)
@@ -595,7 +608,9 @@ mod tests {
                             if was_ordered {
                                 ordered_ids.pop_front();
                             }
-                            prop_assert_eq!(removed.message, oldest);
+                            let is_shared = oldest.kind == Kind::Group;
+                            let text = if is_shared { oldest.text() } else { "" };
+                            prop_assert_eq!(&*removed.message, &oldest.with_text(text));
                             prop_assert_eq!(removed.version, Version(model.trimmed));
                             prop_assert_eq!(removed.has_ordered_id, was_ordered);
                         }
@@ -634,6 +649,22 @@ mod tests {
         entries.shrink();
         assert!(entries.capacity() <= 256, "{}", entries.capacity());
         assert!(entries.complete.capacity() <= 4);
+    }
+
+    #[test]
+    fn a_long_entry_that_was_removed_leaves_little_behind() {
+        let mut entries = Entries::default();
+        push(
+            &mut entries,
+            &message(Kind::P2p, 1, &"x".repeat(15_000)),
+            None,
+        );
+        push(&mut entries, &message(Kind::P2p, 2, "ok"), None);
+        assert!(entries.pop_front().is_some());
+        entries.shrink();
+        assert!(entries.capacity() <= 256, "{}", entries.capacity());
+        let left: Vec<Entry> = entries.after(Version(0)).collect();
+        assert_eq!(left[0].message.text(), "ok");
     }
 
     #[test]

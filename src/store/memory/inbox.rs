@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::entries::{Entries, Removed};
 use super::ids::{Identity, Ids, VacantId, identity};
 use crate::id::{MsgId, Uid, Version};
+use crate::idgen::TIME_SHIFT;
 use crate::proto::MeasuredEntry;
 use crate::store::page_builder::PageBuilder;
 use crate::store::{EncodedPage, InboxState, Kind, Ledger, Message, Page, PageLimit};
@@ -17,18 +18,12 @@ pub(super) const EMPTY_PAGE: Page = Page {
     total: Version::START,
 };
 
-/// The memory that the id of an entry takes in the table of its inbox, in bytes. A table may have room for twice its items.
-pub(super) const KNOWN_ID: usize = 2 * size_of::<(u64, KnownId)>();
-
 /// The memory that the ordered id of a removed entry takes, in bytes. The list may have room for twice its ids.
 pub(super) const REMOVED_ID: usize = 2 * size_of::<RemovedId>();
 
 /// How far the time in an id that the server gave may be from the send time of its message, in milliseconds. Ids run ahead of
 /// the clock when the clock was set back, and when many are given in one millisecond.
 const ID_TIME_DISTANCE: u64 = 3_600_000;
-
-/// The bits of an id below its time in Unix milliseconds.
-const ID_TIME_SHIFT: u32 = 22;
 
 /// An inbox: the entries that are left, and what is known of those that were removed.
 #[derive(Default)]
@@ -93,8 +88,8 @@ impl Inbox {
 
     /// Returns the entries, and the place for the id of `message`; none if the message was sent before.
     ///
-    /// The server gives increasing ids, and most clients leave the id to the server. Such a message costs neither a lookup nor
-    /// a place in the table of ids.
+    /// The server gives increasing ids, and most clients leave the id to the server. Such a message costs no place in the table
+    /// of ids, and no lookup while the table is empty.
     pub fn new_id(&mut self, message: &Message) -> Option<(&mut Entries, NewId<'_>)> {
         let Inbox {
             entries,
@@ -227,12 +222,9 @@ impl KnownId {
 }
 
 impl NewId<'_> {
-    /// Returns the memory that the id takes besides the entry, in bytes.
-    pub fn size(&self) -> usize {
-        match self {
-            NewId::Ordered(_) => 0,
-            NewId::InTable(_) => KNOWN_ID,
-        }
+    /// Returns whether the id takes a place in the table.
+    pub fn is_in_table(&self) -> bool {
+        matches!(self, NewId::InTable(_))
     }
 
     /// Appends the entry of the message for which this place was made.
@@ -272,7 +264,7 @@ fn number_of(msg_id: MsgId<'_>) -> Option<i64> {
 fn may_be_ordered(message: &Message, id: i64) -> bool {
     message.kind == Kind::P2p
         && message.group().is_none()
-        && (id >> ID_TIME_SHIFT).abs_diff(message.sent_at) <= ID_TIME_DISTANCE
+        && (id >> TIME_SHIFT).abs_diff(message.sent_at) <= ID_TIME_DISTANCE
 }
 
 /// Returns whether the entry with an ordered id has an identity, or had it before it was removed.

@@ -10,7 +10,7 @@
 //! | `state` | what is behind the lock: accounts for memory |
 //! | `groups` | groups and their members |
 //! | `membership` | creates groups, and changes their members |
-//! | `inbox`, `entries` | inboxes, and their entries in pieces |
+//! | `inbox`, `entries` | inboxes, and their entries in chunks |
 //! | `ids` | message ids, by which a message that is sent again is recognised |
 //! | `table` | the hash tables of ids and inboxes, which grow in steps |
 //! | `cleaning` | removes old entries and ids |

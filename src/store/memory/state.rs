@@ -19,7 +19,7 @@ pub(super) const NEW_INBOX: usize = 192;
 
 /// The memory that an entry takes in an inbox in addition to its bytes, in bytes: its place in the lists of a chunk, which may
 /// have room for twice their entries.
-pub(super) const ENTRY: usize = 2 * (size_of::<Arc<Message>>() + size_of::<u16>());
+pub(super) const ENTRY: usize = 2 * (size_of::<Arc<Message>>() + size_of::<u32>());
 
 /// The most work that is done before others get the lock, also in the middle of a batch or of a list. Its unit is an
 /// entry of an inbox, or what takes about as long: a request that stores nothing works too.
@@ -122,8 +122,8 @@ pub(super) fn body_size(message: &Message) -> usize {
     size_of::<Message>() + message.text().len()
 }
 
-/// Returns the memory that is freed when the id of a message to a group or of a removed message is forgotten, in bytes: that of
-/// the id and of its place in a table.
+/// Returns the memory that is freed when an id in a table is forgotten, in bytes: that of the id and of its place. It is counted
+/// from the storing of the message on, so that the removal of an entry never needs memory.
 pub(super) fn id_size(msg_id: MsgId<'_>) -> usize {
     msg_id.0.len() + 3 * ALLOCATION
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::groups::GroupMessage;
-use super::inbox::{Inbox, KNOWN_ID};
+use super::inbox::Inbox;
 use super::membership::NewMembers;
 use super::state::{
     ALLOCATION, ENTRY, MEMBERS_PER_WORK, NEW_INBOX, State, WORK_AT_ONCE, body_size, id_size,
@@ -162,7 +162,7 @@ impl State {
             Slot::Vacant(slot) => {
                 // A write that is refused must not leave an inbox behind.
                 let entry = message.in_page(target, Version::START + 1).measured();
-                let size = NEW_INBOX + ENTRY + entry.size() + KNOWN_ID;
+                let size = NEW_INBOX + ENTRY + entry.size() + id_size(message.msg_id());
                 with_room(self.used, size, self.limit)?;
                 self.used += NEW_INBOX;
                 self.inbox_uids.insert(target);
@@ -173,7 +173,10 @@ impl State {
             return Ok(WriteOutcome::Duplicate);
         };
         let entry = message.in_page(target, entries.total() + 1).measured();
-        let size = ENTRY + entry.size() + new_id.size();
+        let mut size = ENTRY + entry.size();
+        if new_id.is_in_table() {
+            size += id_size(message.msg_id());
+        }
         self.used = with_room(self.used, size, self.limit)?;
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
         new_id.append(entries, &entry);

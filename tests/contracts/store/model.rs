@@ -137,19 +137,19 @@ struct Model {
 
 impl Model {
     /// Returns the message id that a step names by a small number: that number as a text, or an id as the server makes them,
-    /// which is a new one or one of the newest. The second value says whether it is new.
-    fn msg_id(&mut self, id: u8) -> (String, bool) {
+    /// which is a new one or one of the newest.
+    fn msg_id(&mut self, id: u8) -> String {
         let earlier = match id {
-            0..3 => return (id.to_string(), false),
+            0..3 => return id.to_string(),
             3..6 => Some(2 * usize::from(id - 3)),
             _ => None,
         };
         if let Some(&earlier) = earlier.and_then(|back| self.server_ids.iter().rev().nth(back)) {
-            return (earlier.to_string(), false);
+            return earlier.to_string();
         }
         let new = (self.now << 22) + self.server_ids.len() as i64;
         self.server_ids.push(new);
-        (new.to_string(), true)
+        new.to_string()
     }
 
     /// Stores a message for these receivers. Returns the outcome, and the inboxes that have grown.
@@ -305,19 +305,16 @@ fn key(kind: Kind, source: i64, scope: i64, msg_id: String) -> MessageKey {
 /// Does one step on the store and on the model, and compares the results.
 async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
     let now = model.now;
-    let at = |is_new, kind, source, group, id: &str| {
+    let at = |kind, source, group, id: &str| {
         let mut message = message(kind, source, group, id, id);
         Arc::make_mut(&mut message).sent_at = now;
-        match is_new {
-            true => Arc::new(imd::store::Message::clone(&message).with_new_id()),
-            false => message,
-        }
+        message
     };
     let (write, expected, mut grown) = match step {
         Step::Send { source, target, id } => {
             // Messages to users and to the group have the same ids, so that an ack may be for either.
-            let (id, is_new) = model.msg_id(id);
-            let message = at(is_new, Kind::P2p, source, 0, &id);
+            let id = model.msg_id(id);
+            let message = at(Kind::P2p, source, 0, &id);
             let (outcome, grown) = model.store(key(Kind::P2p, source, target, id), vec![target]);
             (
                 Write::P2p {
@@ -329,8 +326,8 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
             )
         }
         Step::Group { source, id } => {
-            let (id, is_new) = model.msg_id(id);
-            let message = at(is_new, Kind::Group, source, GROUP, &id);
+            let id = model.msg_id(id);
+            let message = at(Kind::Group, source, GROUP, &id);
             let (expected, grown) = if model.members.contains(&source) {
                 let members = model.members.clone();
                 let (outcome, grown) = model.store(key(Kind::Group, source, GROUP, id), members);
@@ -341,8 +338,8 @@ async fn do_step(store: &dyn Store, model: &mut Model, step: Step) {
             (Write::Group { message }, expected, grown)
         }
         Step::Ack { by, target, id } => {
-            let (id, is_new) = model.msg_id(id);
-            let message = at(is_new, Kind::Ack, by, 0, &id);
+            let id = model.msg_id(id);
+            let message = at(Kind::Ack, by, 0, &id);
             let (expected, grown) = if model.has_received(by, target, &id) {
                 let (outcome, grown) = model.store(key(Kind::Ack, by, target, id), vec![target]);
                 (Ok(outcome), grown)
