@@ -24,7 +24,7 @@ const CHUNK_ENTRIES: usize = 256;
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// The bytes that a new chunk has room for. The room is doubled until it is [`CHUNK_BYTES`].
-const FIRST_BYTES: usize = 128;
+pub(super) const FIRST_BYTES: usize = 128;
 
 /// The entries of an inbox, in the order of their versions, without gaps.
 #[derive(Default)]

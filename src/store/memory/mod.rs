@@ -46,10 +46,10 @@ use cleaning::Cleaning;
 use contents::{MessageCopies, Outline};
 use groups::GroupSummary;
 use inbox::{EMPTY_PAGE, Inbox};
-use state::{State, WORK_AT_ONCE, above, with_room};
+use state::{NEW_INBOX, State, WORK_AT_ONCE, above, with_room};
 
 /// The memory that a short message to a new user takes at least, in bytes. With less, the store counts as full.
-const SHORT_MESSAGE: usize = 512;
+const SHORT_MESSAGE: usize = NEW_INBOX + 320;
 
 /// A store in memory, up to a limit. Its contents are gone with the process.
 pub struct MemoryStore {
@@ -334,7 +334,6 @@ mod tests {
     use super::*;
     use crate::id::MsgId;
     use crate::store::{Kind, Message, Rejected};
-    use state::NEW_INBOX;
 
     #[tokio::test]
     async fn a_batch_to_many_inboxes_lets_others_in_and_reports_each_inbox_once() {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::entries::FIRST_BYTES;
 use super::groups::Group;
 use super::inbox::Inbox;
 use super::table::UidMap;
@@ -14,8 +15,9 @@ use crate::store::{InboxState, Ledger, Message, Rejected, Retention, Scope, User
 /// The approximate memory that a map entry or a shared allocation takes besides its contents, in bytes.
 pub(super) const ALLOCATION: usize = 64;
 
-/// The memory that the first entry of an inbox takes in addition to that of a later one, in bytes.
-pub(super) const NEW_INBOX: usize = 192;
+/// The memory that the first entry of an inbox takes in addition to that of a later one, in bytes. The table of inboxes may have
+/// room for twice of them.
+pub(super) const NEW_INBOX: usize = 2 * size_of::<(Uid, Inbox)>() + FIRST_BYTES;
 
 /// The memory that an entry takes in an inbox in addition to its bytes, in bytes: its place in the lists of a chunk, which may
 /// have room for twice their entries.
