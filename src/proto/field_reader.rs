@@ -1,7 +1,7 @@
 //! Reads protobuf messages field by field, without copying texts.
 //!
-//! The load generators (`imd::load`) read replies with it, and the store in memory its encoded entries. Requests have a faster reader of their own,
-//! [`RequestFields`](super::RequestFields).
+//! The load generators (`imd::load`) read replies with it, and the store in memory its encoded entries. Requests have a
+//! faster reader of their own, [`RequestFields`](super::RequestFields).
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};

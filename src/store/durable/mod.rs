@@ -102,9 +102,9 @@ use self::record::{Damaged, StateRecord, UserRecord};
 use self::restore::Contents;
 use self::writer::{Job, QUEUE, Writer};
 use super::{
-    AccountStore, Committed, Damage, EncodedPage, Group, InboxState, Ledger, MessageStore, Page,
-    PageLimit, ReclaimProgress, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin,
-    StoreError, User, Write,
+    AccountStore, Committed, Damage, Group, InboxState, Ledger, MessageStore, Page, PageLimit,
+    ReclaimProgress, ReplaceError, Retention, SaveError, Snapshot, StoreAdmin, StoreError, User,
+    Write,
 };
 use crate::config::{self, SyncMode};
 use crate::id::{GroupId, Uid, Version};
@@ -455,9 +455,13 @@ impl From<EngineError> for StoreError {
     }
 }
 
-impl DurableStore {
-    /// Reads a page, counts its entries as delivered, and moves the read mark.
-    async fn read_and_mark(
+#[async_trait]
+impl MessageStore for DurableStore {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
+        self.ask(|answer| Job::Commit { batch, answer }).await?
+    }
+
+    async fn read_page(
         &self,
         uid: Uid,
         after: Version,
@@ -479,32 +483,6 @@ impl DurableStore {
         }
         self.shared.counts.lock().page_served(uid, &page);
         Ok(page)
-    }
-}
-
-#[async_trait]
-impl MessageStore for DurableStore {
-    async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
-        self.ask(|answer| Job::Commit { batch, answer }).await?
-    }
-
-    async fn read_page(
-        &self,
-        uid: Uid,
-        after: Version,
-        limit: PageLimit,
-    ) -> Result<Page, StoreError> {
-        self.read_and_mark(uid, after, limit).await
-    }
-
-    async fn read_encoded_page(
-        &self,
-        uid: Uid,
-        after: Version,
-        limit: PageLimit,
-    ) -> Result<EncodedPage, StoreError> {
-        let page = self.read_and_mark(uid, after, limit).await?;
-        Ok(EncodedPage::new(uid, &page))
     }
 
     async fn peek(&self, uid: Uid, after: Version, limit: PageLimit) -> Result<Page, StoreError> {

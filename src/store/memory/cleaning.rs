@@ -369,33 +369,19 @@ mod tests {
         flood(&mut state);
         send(&mut state, Uid(2), "a");
         send(&mut state, Uid(2), "b");
+        let left = |state: &State| {
+            let inbox = state.inboxes.get(Uid(2)).unwrap();
+            inbox.entries.after(Version(0)).count()
+        };
         let mut cleaning = Cleaning::new(&state, 0);
         for _ in 0..4 {
-            assert_eq!(
-                state
-                    .inboxes
-                    .get(Uid(2))
-                    .unwrap()
-                    .entries
-                    .after(Version(0))
-                    .count(),
-                2
-            );
+            assert_eq!(left(&state), 2);
             if state.clean(&mut cleaning) {
                 break;
             }
             flood(&mut state);
         }
-        assert_eq!(
-            state
-                .inboxes
-                .get(Uid(2))
-                .unwrap()
-                .entries
-                .after(Version(0))
-                .count(),
-            1
-        );
+        assert_eq!(left(&state), 1);
     }
 
     #[test]

@@ -110,10 +110,7 @@ impl Entries {
         let chunk = &mut self.last;
         entry.write(&mut Fields::to(&mut chunk.bytes));
         if let Some(id) = ordered_id {
-            let index = chunk.ends.len();
-            if let Some(bits) = chunk.ordered.get_mut(index / 64) {
-                *bits |= 1 << (index % 64);
-            }
+            chunk.mark_ordered(chunk.ends.len());
             chunk.last_ordered_id = id;
         }
         self.end_entry();
@@ -353,6 +350,12 @@ impl Chunk {
         Some(Entry { version, message })
     }
 
+    fn mark_ordered(&mut self, index: usize) {
+        if let Some(bits) = self.ordered.get_mut(index / 64) {
+            *bits |= 1 << (index % 64);
+        }
+    }
+
     fn is_ordered(&self, index: usize) -> bool {
         let bits = self.ordered.get(index / 64).copied().unwrap_or_default();
         bits >> (index % 64) & 1 == 1
@@ -467,10 +470,8 @@ impl Chunk {
         compacted.ends = ends.iter().map(from_start).collect();
         compacted.shared.shrink_to_fit();
         for index in 0..compacted.ends.len() {
-            if self.is_ordered(self.removed + index)
-                && let Some(bits) = compacted.ordered.get_mut(index / 64)
-            {
-                *bits |= 1 << (index % 64);
+            if self.is_ordered(self.removed + index) {
+                compacted.mark_ordered(index);
             }
         }
         *self = compacted;

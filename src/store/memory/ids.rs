@@ -65,7 +65,7 @@ impl<T> Ids<T> {
         is_it: impl Fn(&T) -> bool,
     ) -> Option<VacantId<'_, T>> {
         let hash = self.hash(identity);
-        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        let is_it = with_hash(hash, is_it);
         match self.known.slot(hash, is_it, |(hash, _)| *hash) {
             Slot::Occupied(_) => None,
             Slot::Vacant(vacant) => Some(VacantId { hash, vacant }),
@@ -75,7 +75,7 @@ impl<T> Ids<T> {
     /// Returns the known message with this identity for which `is_it` is true.
     pub fn get(&self, identity: Identity<'_>, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let hash = self.hash(identity);
-        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        let is_it = with_hash(hash, is_it);
         self.known.find(hash, is_it).map(|(_, what)| what)
     }
 
@@ -86,15 +86,14 @@ impl<T> Ids<T> {
         is_it: impl Fn(&T) -> bool,
     ) -> Option<&mut T> {
         let hash = self.hash(identity);
-        let is_it = |(known, what): &(u64, T)| *known == hash && is_it(what);
+        let is_it = with_hash(hash, is_it);
         self.known.find_mut(hash, is_it).map(|(_, what)| what)
     }
 
     /// Forgets the message with this identity for which `is_it` is true.
     pub fn forget(&mut self, identity: Identity<'_>, is_it: impl Fn(&T) -> bool) {
         let hash = self.hash(identity);
-        self.known
-            .remove(hash, |(known, what)| *known == hash && is_it(what));
+        self.known.remove(hash, with_hash(hash, is_it));
     }
 
     /// Returns the number of messages.
@@ -102,4 +101,9 @@ impl<T> Ids<T> {
     pub fn len(&self) -> usize {
         self.known.len()
     }
+}
+
+/// Returns the check of an item of the table, which compares the hashes first.
+fn with_hash<T>(hash: u64, is_it: impl Fn(&T) -> bool) -> impl Fn(&(u64, T)) -> bool {
+    move |(known, what)| *known == hash && is_it(what)
 }
