@@ -26,6 +26,7 @@ mod ledger;
 mod members;
 mod memory;
 mod message;
+mod ordered_id;
 mod page_builder;
 mod reclaim;
 mod retention;

@@ -426,16 +426,16 @@ impl Inbox {
     /// Appends the entry of a message to `uid` alone, with its id. Returns the memory that it takes, in bytes.
     fn restore(&mut self, uid: Uid, message: &Message) -> usize {
         let entry = message.in_page(uid, self.entries.total() + 1).measured();
-        let Some((entries, new_id)) = self.new_id(message) else {
+        let Some((entries, place)) = self.place_of_id(message) else {
             // A snapshot that has a message twice is refused when it is read.
             self.entries.push(&entry, None);
             return entry.size();
         };
-        let id = match new_id.is_in_table() {
+        let id = match place.is_in_table() {
             true => id_size(message.msg_id()),
             false => 0,
         };
-        new_id.append(entries, &entry);
+        place.append(entries, &entry);
         entry.size() + id
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::entries::{Entries, Removed};
 use super::ids::{Identity, Ids, VacantId, identity};
 use crate::id::{MsgId, Uid, Version};
-use crate::idgen::TIME_SHIFT;
 use crate::proto::MeasuredEntry;
+use crate::store::ordered_id::{may_be_ordered, number_of};
 use crate::store::page_builder::PageBuilder;
 use crate::store::{EncodedPage, InboxState, Kind, Ledger, Message, Page, PageLimit};
 
@@ -20,10 +20,6 @@ pub(super) const EMPTY_PAGE: Page = Page {
 
 /// The memory that the ordered id of a removed entry takes, in bytes. The list may have room for twice its ids.
 pub(super) const REMOVED_ID: usize = 2 * size_of::<RemovedId>();
-
-/// How far the time in an id that the server gave may be from the send time of its message, in milliseconds. Ids run ahead of
-/// the clock when the clock was set back, and when many are given in one millisecond.
-const ID_TIME_DISTANCE: u64 = 3_600_000;
 
 /// An inbox: the entries that are left, and what is known of those that were removed.
 #[derive(Default)]
@@ -62,7 +58,7 @@ pub(super) struct RemovedId {
 }
 
 /// The place for the id of a message that was not sent before.
-pub(super) enum NewId<'a> {
+pub(super) enum IdPlace<'a> {
     /// The id is higher than all ordered ones of the inbox, so the entry itself is found by it.
     Ordered(i64),
     InTable(VacantId<'a, KnownId>),
@@ -90,7 +86,7 @@ impl Inbox {
     ///
     /// The server gives increasing ids, and most clients leave the id to the server. Such a message costs no place in the table
     /// of ids, and no lookup while the table is empty.
-    pub fn new_id(&mut self, message: &Message) -> Option<(&mut Entries, NewId<'_>)> {
+    pub fn place_of_id(&mut self, message: &Message) -> Option<(&mut Entries, IdPlace<'_>)> {
         let Inbox {
             entries,
             ids,
@@ -105,21 +101,22 @@ impl Inbox {
         if let Some(number) = ordered
             && ids.is_empty()
         {
-            return Some((entries, NewId::Ordered(number)));
+            return Some((entries, IdPlace::Ordered(number)));
         }
         let identity = identity(message);
-        if number.is_some_and(|number| is_ordered(entries, removed_ids, number, identity)) {
+        if number.is_some_and(|number| is_known_by_order(entries, removed_ids, number, identity)) {
             return None;
         }
         let vacant = ids.vacancy(identity, |known| known.is(entries, identity))?;
-        let place = ordered.map_or(NewId::InTable(vacant), NewId::Ordered);
+        let place = ordered.map_or(IdPlace::InTable(vacant), IdPlace::Ordered);
         Some((entries, place))
     }
 
     /// Returns whether a message with this identity was stored, and its id was not forgotten.
     pub fn has(&self, identity: Identity<'_>) -> bool {
-        let is_ordered = |number| is_ordered(&self.entries, &self.removed_ids, number, identity);
-        number_of(identity.2).is_some_and(is_ordered)
+        let is_known =
+            |number| is_known_by_order(&self.entries, &self.removed_ids, number, identity);
+        number_of(identity.2).is_some_and(is_known)
             || self
                 .ids
                 .get(identity, |known| known.is(&self.entries, identity))
@@ -221,17 +218,17 @@ impl KnownId {
     }
 }
 
-impl NewId<'_> {
+impl IdPlace<'_> {
     /// Returns whether the id takes a place in the table.
     pub fn is_in_table(&self) -> bool {
-        matches!(self, NewId::InTable(_))
+        matches!(self, IdPlace::InTable(_))
     }
 
     /// Appends the entry of the message for which this place was made.
     pub fn append(self, entries: &mut Entries, entry: &MeasuredEntry<'_>) {
         match self {
-            NewId::Ordered(id) => entries.push(entry, Some(id)),
-            NewId::InTable(vacant) => {
+            IdPlace::Ordered(id) => entries.push(entry, Some(id)),
+            IdPlace::InTable(vacant) => {
                 entries.push(entry, None);
                 vacant.insert(KnownId::Entry(entries.total()));
             }
@@ -239,36 +236,8 @@ impl NewId<'_> {
     }
 }
 
-/// Returns the number that an id is, if it is written as the server writes its own. A leading zero or a sign would make two
-/// texts of one number.
-fn number_of(msg_id: MsgId<'_>) -> Option<i64> {
-    /// The digits of the highest number. So many fit into 64 bits without a check of each.
-    const MAX_DIGITS: usize = 19;
-    let digits = msg_id.0.as_bytes();
-    if digits.len() > MAX_DIGITS || !matches!(digits, [b'1'..=b'9', ..]) {
-        return None;
-    }
-    let mut number = 0_u64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number * 10 + u64::from(digit);
-    }
-    i64::try_from(number).ok()
-}
-
-/// Returns whether the id of a message may become the highest ordered one of an inbox: whether its time is nearly that of the
-/// message, as in ids that the server gives. A client may choose a very high number, after which no other would be ordered.
-fn may_be_ordered(message: &Message, id: i64) -> bool {
-    message.kind == Kind::P2p
-        && message.group().is_none()
-        && (id >> TIME_SHIFT).abs_diff(message.sent_at) <= ID_TIME_DISTANCE
-}
-
-/// Returns whether the entry with an ordered id has an identity, or had it before it was removed.
-fn is_ordered(
+/// Returns whether the entry with the ordered id `number` has this identity, or had it before it was removed.
+fn is_known_by_order(
     entries: &Entries,
     removed: &VecDeque<RemovedId>,
     number: i64,
@@ -284,31 +253,4 @@ fn is_ordered(
     };
     let entry = entries.find_ordered(number);
     entry.is_some_and(|entry| entry.source_uid == source.0) || is_removed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_a_number_if_the_server_could_have_written_it() {
-        for number in [1, 9, 10, 7_400_000_000_000_000_000, i64::MAX] {
-            assert_eq!(number_of(MsgId(&number.to_string())), Some(number));
-        }
-        let others = [
-            "",
-            "0",
-            "01",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "1a",
-            "9223372036854775808",
-            "99999999999999999999",
-        ];
-        for text in others {
-            assert_eq!(number_of(MsgId(text)), None, "{text}");
-        }
-    }
 }

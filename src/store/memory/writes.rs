@@ -169,17 +169,17 @@ impl State {
                 &mut slot.insert((target, Inbox::default())).1
             }
         };
-        let Some((entries, new_id)) = inbox.new_id(message) else {
+        let Some((entries, place)) = inbox.place_of_id(message) else {
             return Ok(WriteOutcome::Duplicate);
         };
         let entry = message.in_page(target, entries.total() + 1).measured();
         let mut size = ENTRY + entry.size();
-        if new_id.is_in_table() {
+        if place.is_in_table() {
             size += id_size(message.msg_id());
         }
         self.used = with_room(self.used, size, self.limit)?;
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
-        new_id.append(entries, &entry);
+        place.append(entries, &entry);
         self.ledger.stored += 1;
         let version = inbox.count_entry(target, self.current_commit, grown);
         Ok(WriteOutcome::Stored {
