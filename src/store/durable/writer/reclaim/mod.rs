@@ -149,10 +149,10 @@ impl Writer {
             return self.note_reclaim(ReclaimStep::Waiting, tables.dead + tables.stale);
         }
         let estimate = self.estimate(tables, journals);
-        let Some(reclaimable) = self.give_back_files(&estimate) else {
+        let Some((reclaimable, dead)) = self.give_back_files(&estimate) else {
             return self.note_reclaim(ReclaimStep::Waiting, estimate.reclaimable);
         };
-        if tables.dead < estimate.worthwhile {
+        if dead < estimate.worthwhile {
             return self.note_reclaim(ReclaimStep::Idle, reclaimable);
         }
         if self.reclaim_state.is_too_soon() || self.free() < estimate.needed {
@@ -197,12 +197,12 @@ impl Writer {
         }
     }
 
-    /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back;
-    /// none if there is too little space to open the engine anew.
-    fn give_back_files(&mut self, estimate: &Estimate) -> Option<u64> {
+    /// Gives back files that are no longer in use, if it is worth it. Returns how many bytes can still be given back, and
+    /// how many of them removed records take; none if there is too little space to open the engine anew.
+    fn give_back_files(&mut self, estimate: &Estimate) -> Option<(u64, u64)> {
         let is_reopened = estimate.is_reopen_worthwhile();
         if !is_reopened && !estimate.is_deletion_worthwhile() {
-            return Some(estimate.reclaimable);
+            return Some((estimate.reclaimable, estimate.tables.dead));
         }
         self.note_reclaim(ReclaimStep::Sealing, estimate.reclaimable);
         let before = self.on_disk();
@@ -212,9 +212,10 @@ impl Writer {
             return None;
         }
         self.count_given_back(before);
+        // The estimate did not count the tombstones of memtables that were still being flushed. Now they are in tables.
         let left = self.sizes().map(|(tables, ..)| match is_reopened {
-            true => tables.dead,
-            false => tables.dead + tables.stale,
+            true => (tables.dead, tables.dead),
+            false => (tables.dead + tables.stale, tables.dead),
         });
         Some(left.unwrap_or_default())
     }
