@@ -63,6 +63,8 @@ pub struct Accepted {
     pub body: Vec<u8>,
     /// Where the id stands in `body`.
     id: Range<usize>,
+    /// Whether the sender gave the id.
+    pub has_own_id: bool,
 }
 
 impl Accepted {
@@ -121,6 +123,7 @@ impl Hub {
             target,
             body,
             id,
+            has_own_id: !given.is_empty(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! The disk below the durable mock: the same engine with the same settings as `imd`'s, and the same keys for a message.
 //!
-//! Serves [`mock`](crate::mock). A message is written under its inbox and version, and its id under a key of its own; a group
-//! message once, with a pointer to it for every inbox; read marks ride with the next commit; each commit writes the state.
+//! Serves [`mock`](crate::mock). A message is written under its inbox and version, and its id, if the sender gave it, under a
+//! key of its own; a group message and its id once, with a pointer to it for every inbox; read marks ride with the next commit;
+//! each commit writes the state.
 //! All requests that wait become one batch with one sync, and then their answers and notifies go out. Whoever changes the keys
 //! of `imd` changes them here too, or the comparison is none.
 //!
@@ -117,11 +118,13 @@ fn write(
     }
 }
 
-/// Adds what is written for a message: its id, and an entry of each inbox.
+/// Adds what is written for a message: its id, unless an entry alone has it, and an entry of each inbox.
 fn add(hub: &mut Hub, message: &Accepted, changes: &mut Vec<Change>) {
     match message.target {
         Target::User(uid) => {
-            changes.push(seen(1, message, uid));
+            if message.has_own_id {
+                changes.push(seen(1, message, uid));
+            }
             let version = hub.promise(uid);
             changes.push((key(b'i', &[uid, version]), value(&message.body)));
         }

@@ -3,7 +3,7 @@
 //! Serves the readers, the draft of a commit and the cache of the newest entries, which all work on bounds.
 
 use super::engine::{EngineError, View};
-use super::record;
+use super::record::{self, EntryRecord};
 use crate::id::{Uid, Version};
 use crate::store::InboxState;
 
@@ -38,6 +38,17 @@ impl InboxBounds {
         })
     }
 
+    /// Reads the highest ordered id of the inbox of `uid`, which has these bounds: see
+    /// [`EntryRecord::highest_ordered_id`]. 0 if the inbox has no entry.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when the newest entry can't be read, or is damaged.
+    pub fn highest_ordered_id(&self, view: &View<'_>, uid: Uid) -> Result<i64, EngineError> {
+        let newest: Option<EntryRecord> = view.get(&record::entry_key(uid, self.total))?;
+        Ok(newest.map_or(0, |newest| newest.highest_ordered_id()))
+    }
+
     /// Returns these bounds with the read mark moved forward to `read`. A mark beyond the inbox counts as one at its
     /// end.
     pub fn with_mark(self, read: Version) -> InboxBounds {
@@ -55,11 +66,15 @@ impl InboxBounds {
     }
 }
 
-/// How a commit changes the bounds of an inbox.
+/// How a commit changes an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxChange {
     /// The bounds that the last commit has left.
     pub old: InboxBounds,
     /// The bounds with this commit.
     pub new: InboxBounds,
+    /// The highest ordered id that the last commit has left; 0 if there is none.
+    pub old_highest_id: i64,
+    /// The highest ordered id with this commit; 0 if there is none.
+    pub new_highest_id: i64,
 }

@@ -43,7 +43,7 @@ impl Default for DeliveryCounts {
 impl DeliveryCounts {
     /// Counts the entries that a commit has stored and removed.
     pub fn committed(&mut self, changes: &HashMap<Uid, InboxChange>) {
-        for (&uid, &InboxChange { old, new }) in changes {
+        for (&uid, &InboxChange { old, new, .. }) in changes {
             if new.total > old.total {
                 let added = (new.total - old.total).unsigned_abs();
                 self.ledger.stored += added;

@@ -200,6 +200,7 @@ impl DurableStore {
             state,
         } = recovered;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
+        let state = folder::with_highest_id_record(&engine, state);
         let folder_guard =
             FolderGuard::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
         let shared = Arc::new(OpenStore {
@@ -474,7 +475,7 @@ impl MessageStore for DurableStore {
             Some(found) => found,
             None => {
                 let page = self.read(move |view| reader::page(view, uid, after, limit));
-                // If the page can't be read, the mark stays where it is.
+                // The published mark is not known here. START has the mark noted in any case, once the page was read.
                 (page.await?, Version::START)
             }
         };

@@ -18,10 +18,10 @@ use quick_cache::unsync::Cache;
 
 use super::bounds::{InboxBounds, InboxChange};
 use super::marks::ReadMarks;
-use crate::id::{Uid, Version};
+use crate::id::{MsgId, Uid, Version};
 use crate::store::members::Members;
 use crate::store::page_builder::PageBuilder;
-use crate::store::{Entry, InboxState, Message, Page, PageLimit};
+use crate::store::{Entry, InboxState, Kind, Message, Page, PageLimit};
 
 /// The most entries of a commit that are added to the cache: readers wait for the lock while they are added.
 const MAX_COMMIT_ENTRIES: usize = 16_384;
@@ -68,6 +68,8 @@ pub struct Evicted {
 #[derive(Debug)]
 struct Inbox {
     bounds: InboxBounds,
+    /// The highest ordered id; 0 if there is none.
+    highest_ordered_id: i64,
     /// The newest entries, up to `bounds.total`, without gaps.
     newest: VecDeque<Arc<Message>>,
 }
@@ -107,8 +109,14 @@ impl Recent {
     }
 
     /// Returns the bounds of an inbox, if they are in the cache.
-    pub fn bounds(&self, uid: Uid) -> Option<InboxBounds> {
+    fn bounds(&self, uid: Uid) -> Option<InboxBounds> {
         self.inboxes.get(&uid).map(|inbox| inbox.bounds)
+    }
+
+    /// Returns the bounds of an inbox, and its highest ordered id, if they are in the cache.
+    pub fn bounds_and_highest_id(&self, uid: Uid) -> Option<(InboxBounds, i64)> {
+        let inbox = self.inboxes.get(&uid)?;
+        Some((inbox.bounds, inbox.highest_ordered_id))
     }
 
     /// Returns the state of an inbox as clients are told, if its bounds are in the cache.
@@ -129,16 +137,20 @@ impl Recent {
         )
     }
 
-    /// Adds the bounds of an inbox, which have to be those of the published state.
-    pub fn learn(&mut self, uid: Uid, bounds: InboxBounds) {
-        let newest = VecDeque::new();
-        self.inboxes.insert(uid, Inbox { bounds, newest });
+    /// Adds the bounds of an inbox and its highest ordered id, which have to be those of the published state.
+    pub fn learn(&mut self, uid: Uid, bounds: InboxBounds, highest_ordered_id: i64) {
+        let inbox = Inbox {
+            bounds,
+            highest_ordered_id,
+            newest: VecDeque::new(),
+        };
+        self.inboxes.insert(uid, inbox);
     }
 
     /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published
     /// state, if all its entries are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
-        let Inbox { bounds, newest } = self.inboxes.get(&uid)?;
+        let Inbox { bounds, newest, .. } = self.inboxes.get(&uid)?;
         // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the
         // oldest entry. This is rare, so it is left to the engine.
         if after > bounds.total {
@@ -169,7 +181,7 @@ impl Recent {
             return self.publish_bounds_only(changes, new_messages);
         }
         for (&uid, change) in changes {
-            self.advance(uid, change.new);
+            self.advance(uid, change);
         }
         for new_message in new_messages {
             for uid in new_message.receivers.uids() {
@@ -191,13 +203,13 @@ impl Recent {
         new_messages: Vec<CachedMessage>,
     ) -> Evicted {
         let mut entries = Vec::new();
-        for (&uid, InboxChange { old, new }) in changes {
-            if new.total > old.total
+        for (&uid, change) in changes {
+            if change.new.total > change.old.total
                 && let Some(mut inbox) = self.inboxes.get_mut(&uid)
             {
                 entries.push(mem::take(&mut inbox.newest));
             }
-            self.advance(uid, *new);
+            self.advance(uid, change);
         }
         Evicted {
             _messages: new_messages,
@@ -205,10 +217,10 @@ impl Recent {
         }
     }
 
-    fn advance(&mut self, uid: Uid, bounds: InboxBounds) {
+    fn advance(&mut self, uid: Uid, change: &InboxChange) {
         match self.inboxes.get_mut(&uid) {
-            Some(mut inbox) => inbox.advance(bounds),
-            None => self.learn(uid, bounds),
+            Some(mut inbox) => inbox.advance(change),
+            None => self.learn(uid, change.new, change.new_highest_id),
         }
     }
 
@@ -247,12 +259,14 @@ impl Recent {
 
 impl Inbox {
     /// Moves the bounds, before the entries up to the new total are added.
-    fn advance(&mut self, bounds: InboxBounds) {
-        let kept = usize::try_from(self.bounds.total - bounds.trimmed_through).unwrap_or(0);
+    fn advance(&mut self, change: &InboxChange) {
+        let kept = self.bounds.total - change.new.trimmed_through;
+        let kept = usize::try_from(kept).unwrap_or(0);
         if self.newest.len() > kept {
             self.newest.drain(..self.newest.len() - kept);
         }
-        self.bounds = bounds;
+        self.bounds = change.new;
+        self.highest_ordered_id = change.new_highest_id;
     }
 
     /// Evicts the oldest entry if it is this message. The oldest entry is another one if retention has removed this
@@ -270,6 +284,14 @@ impl Inbox {
 }
 
 impl CachedMessage {
+    /// Returns whether this is the message to `target` alone that `source` has sent with this id.
+    pub fn is_from(&self, source: Uid, msg_id: MsgId<'_>, target: Uid) -> bool {
+        matches!(self.receivers, Receivers::One(receiver) if receiver == target)
+            && self.message.kind == Kind::P2p
+            && self.message.source == source
+            && self.message.msg_id() == msg_id
+    }
+
     fn entries(&self) -> usize {
         self.receivers.uids().len()
     }
@@ -294,8 +316,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::MsgId;
-    use crate::store::Kind;
 
     const ALL: PageLimit = PageLimit {
         entries: 0,
@@ -337,7 +357,12 @@ mod tests {
                              bounds: &HashMap<Uid, InboxBounds>,
                              change: &dyn Fn(&mut InboxBounds)| {
                 let old = bounds.get(&uid).copied().unwrap_or_default();
-                let entry = touched.entry(uid).or_insert(InboxChange { old, new: old });
+                let entry = touched.entry(uid).or_insert(InboxChange {
+                    old,
+                    new: old,
+                    old_highest_id: 0,
+                    new_highest_id: 0,
+                });
                 change(&mut entry.new);
             };
             for uids in to {

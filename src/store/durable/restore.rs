@@ -16,8 +16,9 @@ use super::record::{
     STATE, SharedMessageRecord, StateRecord, UserRecord,
 };
 use crate::id::{GroupId, Uid};
+use crate::store::ordered_id::number_of;
 use crate::store::snapshot::{InboxSummary, StoredMessage};
-use crate::store::{Group, Message, Scope, Snapshot};
+use crate::store::{Group, Kind, Message, Scope, Snapshot};
 
 /// The records that replace everything in a store.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Contents {
     pub last_shared: u64,
     /// The newest time that the snapshot has seen, in Unix milliseconds.
     pub latest_time_ms: i64,
+    /// See [`StateRecord::highest_id_record`].
+    highest_id_record: i64,
     /// Values are encoded here, so that each needs only one allocation of its own size.
     scratch: Vec<u8>,
 }
@@ -80,6 +83,7 @@ impl Contents {
             last_shared: self.last_shared,
             latest_time_ms: state.latest_time_ms.max(self.latest_time_ms),
             store_id: state.store_id,
+            highest_id_record: Some(self.highest_id_record),
         };
         let mut changes = Vec::new();
         let mut freed = 0;
@@ -127,6 +131,11 @@ impl Contents {
     ) {
         let (kind, source, scope, msg_id) = stored.id();
         let id = record::id_key(kind, source, msg_id, scope);
+        if kind == Kind::P2p
+            && let Some(number) = number_of(msg_id)
+        {
+            self.highest_id_record = self.highest_id_record.max(number);
+        }
         let StoredMessage {
             message,
             receivers,
@@ -148,6 +157,8 @@ impl Contents {
             message: (shared == 0).then(|| message.as_ref().into()),
             shared,
             shared_sent_at: if shared == 0 { 0 } else { message.sent_at },
+            // Every id gets a record, so none is ordered.
+            ..EntryRecord::default()
         };
         for (uid, version) in places {
             self.put(record::entry_key(uid, version), &entry);

@@ -10,8 +10,9 @@ use prost::Message as _;
 use super::super::engine::EngineError;
 use super::super::recent::{CachedMessage, Receivers};
 use super::super::record::{
-    self, EntryRecord, IdRecord, MemberRecord, Record, SharedMessageRecord,
+    self, EntryRecord, IdOrder, IdRecord, MemberRecord, Record, SharedMessageRecord,
 };
+use super::ids::IdPlace;
 use super::{Applied, Draft};
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Message, Rejected, Scope, WriteOutcome};
@@ -24,21 +25,32 @@ impl Draft<'_> {
         message: Arc<Message>,
         grown_inboxes: &mut Vec<Uid>,
     ) -> Applied {
-        let id = record::id_key(
-            message.kind,
-            message.source,
-            message.msg_id(),
-            Scope::Inbox(target),
-        );
-        if self.has::<IdRecord>(&id)? {
+        // Both may fail, so they come before the first change.
+        let Some(place) = self.place_of_id(target, &message)? else {
             return Ok(Ok(WriteOutcome::Duplicate));
+        };
+        let inbox = self.inbox(target)?;
+        inbox.new.total += 1;
+        let version = inbox.new.total;
+        let order = match place {
+            IdPlace::Entry(number) => {
+                inbox.new_highest_id = number;
+                IdOrder {
+                    is_ordered: true,
+                    ordered_before: 0,
+                }
+            }
+            IdPlace::Record(_) => IdOrder {
+                is_ordered: false,
+                ordered_before: inbox.new_highest_id,
+            },
+        };
+        if let IdPlace::Record(key) = place {
+            self.put_id(key, message.kind, message.msg_id());
         }
-        // As this may fail, it comes before the first change.
-        self.inbox(target)?;
         self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
-        self.put(id, &IdRecord::default());
-        record::encode_own(&message, &mut self.scratch);
-        let version = self.append(target);
+        record::encode_own(&message, order, &mut self.scratch);
+        self.put_entry(target, version);
         self.new_messages.push(CachedMessage {
             message,
             receivers: Receivers::One(target),
@@ -86,15 +98,26 @@ impl Draft<'_> {
             receivers: members.len() as u64,
         };
         self.put(record::shared_key(shared), &stored);
-        let entry = EntryRecord {
+        let mut entry = EntryRecord {
             shared,
             shared_sent_at: message.sent_at,
-            message: None,
+            ..EntryRecord::default()
         };
         self.scratch.clear();
         entry.encode_raw(&mut self.scratch);
         for &uid in members.iter() {
-            self.append(uid);
+            let Some(inbox) = self.inboxes.get_mut(&uid) else {
+                continue;
+            };
+            inbox.new.total += 1;
+            let version = inbox.new.total;
+            // One encoding serves all members whose inboxes agree in this, as those without an ordered id do.
+            if entry.ordered_before != inbox.new_highest_id {
+                entry.ordered_before = inbox.new_highest_id;
+                self.scratch.clear();
+                entry.encode_raw(&mut self.scratch);
+            }
+            self.put_entry(uid, version);
         }
         grown_inboxes.extend_from_slice(&members);
         self.new_messages.push(CachedMessage {
@@ -104,19 +127,12 @@ impl Draft<'_> {
         Ok(Ok(WriteOutcome::StoredForGroup { receivers: members }))
     }
 
-    /// Appends the entry that is encoded in `scratch` to an inbox whose bounds were read by [`inbox`](Draft::inbox),
-    /// and returns its version.
-    fn append(&mut self, uid: Uid) -> Version {
-        let Some(inbox) = self.inboxes.get_mut(&uid) else {
-            return Version::START;
-        };
-        inbox.new.total += 1;
-        let version = inbox.new.total;
+    /// Puts the entry that is encoded in `scratch` into an inbox.
+    fn put_entry(&mut self, uid: Uid, version: Version) {
         let key = record::entry_key(uid, version);
         let value = record::seal(&key, &mut self.scratch);
         self.bytes += key.len() + value.len();
         self.entries.push((key, Some(value)));
-        version
     }
 
     /// Returns whether `uid` has received a message with this id from `source`, alone or as a member of a group.
@@ -126,12 +142,7 @@ impl Draft<'_> {
         source: Uid,
         msg_id: MsgId<'_>,
     ) -> Result<bool, EngineError> {
-        if self.has::<IdRecord>(&record::id_key(
-            Kind::P2p,
-            source,
-            msg_id,
-            Scope::Inbox(uid),
-        ))? {
+        if self.has_received_alone(uid, source, msg_id)? {
             return Ok(true);
         }
         let prefix = record::id_prefix(Kind::Group, source, msg_id);

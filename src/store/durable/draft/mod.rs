@@ -7,10 +7,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | `deliver` | puts messages and acks into inboxes |
+//! | `ids` | finds out whether a message was stored before, by its id |
 //! | `membership` | changes the members of groups |
 //! | `trim` | removes old entries and expired ids |
 
 mod deliver;
+mod ids;
 mod membership;
 mod trim;
 
@@ -59,7 +61,8 @@ pub struct Draft<'a> {
     bytes: usize,
     /// The size of the removed values, in bytes, where the values were read.
     freed: usize,
-    /// How many records were read to find accepted messages since [`take_lookup_cost`](Draft::take_lookup_cost).
+    /// How many records were read to find stored messages by their ids since
+    /// [`take_lookup_cost`](Draft::take_lookup_cost).
     lookup_cost: usize,
 }
 
@@ -98,7 +101,7 @@ impl<'a> Draft<'a> {
         self.bytes
     }
 
-    /// Returns how many records were read to find accepted messages since the last call.
+    /// Returns how many records were read to find stored messages by their ids since the last call.
     pub fn take_lookup_cost(&mut self) -> usize {
         mem::take(&mut self.lookup_cost)
     }
@@ -214,21 +217,27 @@ impl<'a> Draft<'a> {
         self.changes.insert(key, None);
     }
 
-    /// Returns the bounds of an inbox, before this draft and with it.
+    /// Returns the bounds and the highest ordered id of an inbox, before this draft and with it.
     fn inbox(&mut self, uid: Uid) -> Result<&mut InboxChange, EngineError> {
         match self.inboxes.entry(uid) {
             Occupied(change) => Ok(change.into_mut()),
             Vacant(vacant) => {
-                let cached = self.recent.lock().bounds(uid);
-                let old = match cached {
-                    Some(bounds) => bounds,
+                let cached = self.recent.lock().bounds_and_highest_id(uid);
+                let (old, old_highest_id) = match cached {
+                    Some(known) => known,
                     None => {
                         let bounds = InboxBounds::read(&self.view, uid)?;
-                        self.recent.lock().learn(uid, bounds);
-                        bounds
+                        let highest_id = bounds.highest_ordered_id(&self.view, uid)?;
+                        self.recent.lock().learn(uid, bounds, highest_id);
+                        (bounds, highest_id)
                     }
                 };
-                Ok(vacant.insert(InboxChange { old, new: old }))
+                Ok(vacant.insert(InboxChange {
+                    old,
+                    new: old,
+                    old_highest_id,
+                    new_highest_id: old_highest_id,
+                }))
             }
         }
     }

@@ -17,7 +17,11 @@ use crate::store::{Scope, keep_ids_from};
 /// The place of the message of an entry that is removed.
 enum Body {
     /// In the entry itself: a message to one user.
-    Own(MessageRecord),
+    Own {
+        message: MessageRecord,
+        /// Whether the entry was the only record of the message's id.
+        is_ordered: bool,
+    },
     /// In a shared message that other inboxes still hold.
     Shared {
         /// The number of the shared message.
@@ -42,7 +46,7 @@ impl Draft<'_> {
     ///
     /// [`EngineError`] when one of the entries can't be read.
     pub fn trim(&mut self, uid: Uid, through: Version, now: i64) -> Result<u64, EngineError> {
-        let InboxChange { old, new } = *self.inbox(uid)?;
+        let InboxChange { old, new, .. } = *self.inbox(uid)?;
         // The entries of this draft are not in the view yet. Retention chose `through` without them.
         let last = through.min(old.total);
         // Everything is read before anything is changed, so that damage leaves the inbox as it is.
@@ -53,7 +57,10 @@ impl Draft<'_> {
             let entry: EntryRecord = self.get(&key)?.ok_or(missing)?;
             self.freed += entry.encoded_len();
             let body = match entry.message {
-                Some(message) => Body::Own(message),
+                Some(message) => Body::Own {
+                    message,
+                    is_ordered: entry.is_ordered,
+                },
                 None => self.shared_body(entry.shared)?,
             };
             removals.push((key, body));
@@ -62,7 +69,10 @@ impl Draft<'_> {
         for (key, body) in removals {
             self.remove(key);
             match body {
-                Body::Own(message) => self.forget(&message, Scope::Inbox(uid), now),
+                Body::Own {
+                    message,
+                    is_ordered,
+                } => self.forget(&message, Scope::Inbox(uid), is_ordered, now),
                 Body::Shared {
                     number,
                     removed_from,
@@ -75,7 +85,7 @@ impl Draft<'_> {
                 Body::Last { number, message } => {
                     self.freed += message.encoded_len();
                     let scope = Scope::Group(GroupId(message.group));
-                    self.forget(&message, scope, now);
+                    self.forget(&message, scope, false, now);
                     self.remove(record::shared_key(number));
                     self.remove(record::shared_removed_key(number));
                 }
@@ -107,15 +117,21 @@ impl Draft<'_> {
         Ok(Body::Last { number, message })
     }
 
-    /// Forgets the id of a message that no inbox holds any more: now if it is old enough, or else when it has expired.
-    fn forget(&mut self, message: &MessageRecord, scope: Scope, now: i64) {
+    /// Forgets the id of a message that no inbox holds any more: now if it is old enough, or else when it has expired. If
+    /// `is_ordered`, only the entry that is removed has told the id, so it gets a record for that time.
+    fn forget(&mut self, message: &MessageRecord, scope: Scope, is_ordered: bool, now: i64) {
         let Some(kind) = message.kind() else { return };
-        let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
-        if message.sent_at < keep_ids_from(now) {
-            self.remove(id);
-        } else {
+        let msg_id = MsgId(&message.msg_id);
+        let id = record::id_key(kind, Uid(message.source), msg_id, scope);
+        let is_old = message.sent_at < keep_ids_from(now);
+        if !is_old {
             let key = record::expiring_key(message.sent_at, &id);
             self.put(key, &NumberRecord::default());
+        }
+        match (is_old, is_ordered) {
+            (true, true) | (false, false) => {}
+            (true, false) => self.remove(id),
+            (false, true) => self.put_id(id, kind, msg_id),
         }
     }
 

@@ -61,7 +61,7 @@ pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> O
     let mut checker = Checker {
         view,
         findings: Findings::default(),
-        inbox: (Uid::default(), Version::START),
+        inbox: InboxWalk::default(),
         shares: HashMap::new(),
     };
     checker.check_tables(engine);
@@ -82,11 +82,20 @@ pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> O
 struct Checker<'a> {
     view: &'a View<'a>,
     findings: Findings,
-    /// The inbox of the entry that was read last, and the version of the entry. One is enough, because the walk is by
-    /// key.
-    inbox: (Uid, Version),
+    /// The inbox of the entry that was read last. One is enough, because the walk is by key.
+    inbox: InboxWalk,
     /// The number of inboxes that each shared message was found in.
     shares: HashMap<u64, u64>,
+}
+
+/// How far the check of an inbox has come.
+#[derive(Default)]
+struct InboxWalk {
+    uid: Uid,
+    /// The version of the entry that was read last, or the newest version that was removed.
+    version: Version,
+    /// The highest ordered id up to that entry; 0 if there is none.
+    highest_ordered_id: i64,
 }
 
 impl Checker<'_> {
@@ -106,9 +115,9 @@ impl Checker<'_> {
             return self.findings.wrong(error);
         }
         if key.first() == Some(&kind::ENTRY) {
-            self.check_order(key);
             // `check_alone` has decoded the value already.
             let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
+            self.check_order(key, &entry);
             if entry.message.is_none() {
                 *self.shares.entry(entry.shared).or_default() += 1;
             }
@@ -116,9 +125,9 @@ impl Checker<'_> {
     }
 
     /// Checks that an entry follows the one before it in its inbox, or the entries that were removed.
-    fn check_order(&mut self, key: &[u8]) {
+    fn check_order(&mut self, key: &[u8], entry: &EntryRecord) {
         let (uid, version): (Uid, Version) = (record::first_number(key), record::last_number(key));
-        if self.inbox.0 != uid {
+        if self.inbox.uid != uid {
             self.findings.inboxes += 1;
             let trimmed_through = match self.view.number(&record::trimmed_through_key(uid)) {
                 Ok(version) => Version(version),
@@ -127,14 +136,24 @@ impl Checker<'_> {
                     version - 1
                 }
             };
-            self.inbox = (uid, trimmed_through);
+            self.inbox = InboxWalk {
+                uid,
+                version: trimmed_through,
+                highest_ordered_id: 0,
+            };
         }
-        let expected = self.inbox.1 + 1;
+        let expected = self.inbox.version + 1;
         if version != expected {
             let version = expected;
             self.findings.wrong(EngineError::Missing { uid, version });
         }
-        self.inbox.1 = version;
+        let (before, highest) = (self.inbox.highest_ordered_id, entry.highest_ordered_id());
+        if highest < before || (entry.is_ordered && highest == before) {
+            self.findings.wrong(format!(
+                "the entry {version} of the inbox of {uid} is not in the order of the ids before it"
+            ));
+        }
+        (self.inbox.version, self.inbox.highest_ordered_id) = (version, highest);
     }
 
     /// Checks a record by itself, and that the records that it refers to exist.
@@ -143,7 +162,12 @@ impl Checker<'_> {
             Some(kind::ENTRY) => {
                 self.findings.entries += 1;
                 let entry = EntryRecord::decode_checked(key, value)?;
+                let is_ordered = entry.is_ordered;
                 match entry.message {
+                    Some(message) if is_ordered => {
+                        self.findings.ids += 1;
+                        message.kind().ok_or(Damaged::at(key))?;
+                    }
                     Some(message) => {
                         self.check_id(&message, Scope::Inbox(record::first_number(key)))?;
                     }

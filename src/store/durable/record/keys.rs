@@ -96,6 +96,11 @@ pub fn entry_key(uid: Uid, version: Version) -> Key {
     key(kind::ENTRY, [uid.0, version.0])
 }
 
+/// Returns the prefix of the ids of all messages to one user.
+pub fn p2p_ids_prefix() -> [u8; 2] {
+    [kind::MESSAGE_ID, kind_number(Kind::P2p)]
+}
+
 /// Returns the prefix of all scopes in which `source` has used `msg_id`.
 pub fn id_prefix(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Key {
     id_bytes(kind, source, msg_id).into()

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::kv::{Change, Value};
 use crate::id::{GroupId, MsgId, Uid};
 use crate::proto::fields::{Fields, number_len, text_len};
+use crate::store::ordered_id::number_of;
 use crate::store::{Kind, Message, User};
 
 /// Length of the checksum at the end of a value, in bytes.
@@ -117,9 +118,23 @@ pub struct EntryRecord {
     /// When the shared message was sent: Unix time in milliseconds.
     #[prost(int64, tag = "3")]
     pub shared_sent_at: i64,
+    /// Whether the id of the entry's own message is an [ordered id](crate::store::ordered_id) of the inbox. No
+    /// [`IdRecord`] tells then that the message was stored.
+    #[prost(bool, tag = "4")]
+    pub is_ordered: bool,
+    /// The highest ordered id of the inbox before this entry; 0 if there is none, or if `is_ordered`.
+    #[prost(int64, tag = "5")]
+    pub ordered_before: i64,
 }
 
 impl EntryRecord {
+    /// Returns the highest ordered id of the inbox up to this entry; 0 if there is none.
+    pub fn highest_ordered_id(&self) -> i64 {
+        let own = self.message.as_ref().filter(|_| self.is_ordered);
+        own.and_then(|own| number_of(MsgId(&own.msg_id)))
+            .unwrap_or(self.ordered_before)
+    }
+
     /// Returns when the entry's message was sent: Unix time in milliseconds.
     pub fn sent_at(&self) -> i64 {
         self.message
@@ -139,7 +154,8 @@ pub struct SharedMessageRecord {
     pub receivers: u64,
 }
 
-/// The id of a stored message: a message with this id is not stored again.
+/// The id of a stored message: a message with this id is not stored again. Entries with an
+/// [ordered id](crate::store::ordered_id) have no such record.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct IdRecord {
     /// The number of the shared message; 0 for a message to one user.
@@ -207,6 +223,10 @@ pub struct StateRecord {
     /// The id of the store; 0 in format 1, which had none.
     #[prost(fixed64, tag = "4")]
     pub store_id: u64,
+    /// The highest number among the ids of messages to one user that have an [`IdRecord`], of those ids that are
+    /// numbers: a higher one has none. None if it is not known, as in a folder of an earlier `imd`.
+    #[prost(int64, optional, tag = "5")]
+    pub highest_id_record: Option<i64>,
 }
 
 impl StateRecord {
@@ -257,8 +277,8 @@ impl From<&Message> for MessageRecord {
 }
 
 /// Encodes the [`EntryRecord`] of an entry with a message of its own, byte for byte as prost would. Unlike prost, it
-/// needs no copy of the message's texts. The contents of `out` are replaced.
-pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
+/// needs no copy of the message's texts. `order` is that of the entry. The contents of `out` are replaced.
+pub fn encode_own(message: &Message, order: IdOrder, out: &mut Vec<u8>) {
     let kind = kind_number(message.kind).into();
     let (msg_id, text) = (message.msg_id(), message.text());
     let len = number_len(1, kind)
@@ -276,6 +296,16 @@ pub fn encode_own(message: &Message, out: &mut Vec<u8>) {
     fields.text(4, msg_id.0);
     fields.text(5, text);
     fields.number(6, message.sent_at);
+    fields.number(4, order.is_ordered.into());
+    fields.number(5, order.ordered_before);
+}
+
+/// Where the id of an entry's message stands among the ordered ids of the inbox: the fields of these names in an
+/// [`EntryRecord`].
+#[derive(Debug, Clone, Copy)]
+pub struct IdOrder {
+    pub is_ordered: bool,
+    pub ordered_before: i64,
 }
 
 impl MessageRecord {
@@ -347,13 +377,23 @@ mod tests {
             &text,
             i64::MIN,
         );
-        for message in [full, empty, negative] {
+        for (message, is_ordered, ordered_before) in [
+            (full, true, 0),
+            (empty, false, 7),
+            (negative, false, i64::MAX),
+        ] {
             let record = EntryRecord {
                 message: Some((&message).into()),
+                is_ordered,
+                ordered_before,
                 ..EntryRecord::default()
             };
+            let order = IdOrder {
+                is_ordered,
+                ordered_before,
+            };
             let mut encoded = b"what was there before".to_vec();
-            encode_own(&message, &mut encoded);
+            encode_own(&message, order, &mut encoded);
             assert_eq!(encoded, prost::Message::encode_to_vec(&record));
             // One encoding serves many keys.
             for key in [entry_key(Uid(1), Version(1)), entry_key(Uid(2), Version(9))] {

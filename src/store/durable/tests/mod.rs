@@ -6,6 +6,7 @@ mod batches;
 mod ends;
 mod formats;
 mod free_space;
+mod ids;
 mod marks;
 mod pages;
 
