@@ -135,14 +135,14 @@ fn cost(draft: &mut Draft<'_>, write: &Write) -> usize {
         Write::P2p { message, .. } => 1 + message.text().len() / BYTES_PER_ENTRY,
         Write::Ack { .. } => LOOK_UP,
         Write::Group { message } => {
-            draft.receivers(message.group().unwrap_or_default())
+            draft.receiver_count(message.group().unwrap_or_default())
                 + 1
                 + message.text().len() / BYTES_PER_ENTRY
         }
         Write::CreateGroup { members, .. } => 1 + members.len(),
         // Joining copies the group's list of members.
-        Write::Join { uids, group, .. } => 1 + uids.len() + draft.receivers(*group) / LOOK_UP,
-        Write::Quit { group, .. } => 1 + draft.receivers(*group) / LOOK_UP,
+        Write::Join { uids, group, .. } => 1 + uids.len() + draft.receiver_count(*group) / LOOK_UP,
+        Write::Quit { group, .. } => 1 + draft.receiver_count(*group) / LOOK_UP,
         Write::Register { .. } | Write::MarkRead { .. } | Write::IssuedIds { .. } => 1,
     }
 }

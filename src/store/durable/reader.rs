@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bounds::InboxBounds;
 use super::engine::{EngineError, View};
-use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord, kind};
+use super::record::{self, Damaged, EntryRecord, Record, SharedMessageRecord, tag};
 use crate::id::{Uid, Version};
 use crate::store::page_builder::PageBuilder;
 use crate::store::{Entry, Message, Page, PageLimit};
@@ -97,7 +97,7 @@ pub fn message(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<Message, Eng
             let shared: Option<SharedMessageRecord> =
                 view.get(&record::shared_key(entry.shared))?;
             let shared = shared.ok_or(EngineError::NoSharedMessage(entry.shared))?;
-            shared.message.ok_or(Damaged(kind::SHARED_MESSAGE))?
+            shared.message.ok_or(Damaged(tag::SHARED_MESSAGE))?
         }
     };
     Ok(message.message().ok_or(Damaged::at(key))?)

@@ -107,7 +107,7 @@ impl Draft<'_> {
     }
 
     /// Returns how many users receive a message to a group; 0 if there is no such group or it can't be read.
-    pub fn receivers(&mut self, group: GroupId) -> usize {
+    pub fn receiver_count(&mut self, group: GroupId) -> usize {
         let members = self.members(group).ok().flatten();
         members.map_or(0, |members| members.len())
     }

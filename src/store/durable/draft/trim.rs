@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::super::bounds::InboxChange;
 use super::super::engine::{EngineError, Key};
 use super::super::record::{
-    self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord, kind,
+    self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord, tag,
 };
 use super::Draft;
 use crate::id::{GroupId, MsgId, Uid, Version};
@@ -113,7 +113,7 @@ impl Draft<'_> {
                 removed_from,
             });
         }
-        let message = shared.message.ok_or(Damaged(kind::SHARED_MESSAGE))?;
+        let message = shared.message.ok_or(Damaged(tag::SHARED_MESSAGE))?;
         Ok(Body::Last { number, message })
     }
 

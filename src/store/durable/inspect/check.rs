@@ -12,7 +12,7 @@ use super::super::manifest;
 use super::super::reader;
 use super::super::record::{
     self, Damaged, EntryRecord, GroupRecord, IdRecord, MemberRecord, MessageRecord, NumberRecord,
-    Record, SecretRecord, SharedMessageRecord, StateRecord, UserRecord, kind,
+    Record, SecretRecord, SharedMessageRecord, StateRecord, UserRecord, tag,
 };
 use super::walk::Walk;
 use crate::id::{GroupId, MsgId, Uid, Version};
@@ -114,7 +114,7 @@ impl Checker<'_> {
         if let Err(error) = self.check_alone(key, value) {
             return self.findings.wrong(error);
         }
-        if key.first() == Some(&kind::ENTRY) {
+        if key.first() == Some(&tag::ENTRY) {
             // `check_alone` has decoded the value already.
             let entry = EntryRecord::decode_checked(key, value).unwrap_or_default();
             self.check_order(key, &entry);
@@ -159,7 +159,7 @@ impl Checker<'_> {
     /// Checks a record by itself, and that the records that it refers to exist.
     fn check_alone(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         match key.first().copied() {
-            Some(kind::ENTRY) => {
+            Some(tag::ENTRY) => {
                 self.findings.entries += 1;
                 let entry = EntryRecord::decode_checked(key, value)?;
                 let is_ordered = entry.is_ordered;
@@ -174,34 +174,34 @@ impl Checker<'_> {
                     None => drop(reader::message(self.view, key, value)?),
                 }
             }
-            Some(kind::SHARED_MESSAGE) => {
+            Some(tag::SHARED_MESSAGE) => {
                 self.findings.group_messages += 1;
                 let message = SharedMessageRecord::decode_checked(key, value)?.message;
                 let message = message.ok_or(Damaged::at(key))?;
                 self.check_id(&message, Scope::Group(GroupId(message.group)))?;
             }
-            Some(kind::MESSAGE_ID) => {
+            Some(tag::MESSAGE_ID) => {
                 self.findings.ids += 1;
                 IdRecord::decode_checked(key, value)?;
             }
-            Some(kind::USER) => {
+            Some(tag::USER) => {
                 self.findings.users += 1;
                 UserRecord::decode_checked(key, value)?;
             }
-            Some(kind::GROUP) => {
+            Some(tag::GROUP) => {
                 self.findings.groups += 1;
                 GroupRecord::decode_checked(key, value)?;
             }
-            Some(kind::MEMBER) => {
+            Some(tag::MEMBER) => {
                 self.findings.members += 1;
                 MemberRecord::decode_checked(key, value)?;
             }
-            Some(kind::FORMER_MEMBER) => drop(MemberRecord::decode_checked(key, value)?),
+            Some(tag::FORMER_MEMBER) => drop(MemberRecord::decode_checked(key, value)?),
             Some(
-                kind::READ_MARK | kind::TRIMMED_THROUGH | kind::SHARED_REMOVED | kind::EXPIRING_ID,
+                tag::READ_MARK | tag::TRIMMED_THROUGH | tag::SHARED_REMOVED | tag::EXPIRING_ID,
             ) => drop(NumberRecord::decode_checked(key, value)?),
-            Some(kind::SIGNING_KEY) => drop(SecretRecord::decode_checked(key, value)?),
-            Some(kind::STATE) => {
+            Some(tag::SIGNING_KEY) => drop(SecretRecord::decode_checked(key, value)?),
+            Some(tag::STATE) => {
                 self.findings.commits = StateRecord::decode_checked(key, value)?.last_commit
             }
             _ => return Err(Damaged::at(key).into()),
@@ -211,7 +211,7 @@ impl Checker<'_> {
 
     /// Checks that the id of a message is stored. Without it, the message could be stored twice.
     fn check_id(&mut self, message: &MessageRecord, scope: Scope) -> Result<(), EngineError> {
-        let kind = message.kind().ok_or(Damaged(kind::ENTRY))?;
+        let kind = message.kind().ok_or(Damaged(tag::ENTRY))?;
         let id = record::id_key(kind, Uid(message.source), MsgId(&message.msg_id), scope);
         if self.view.get::<IdRecord>(&id)?.is_none() {
             self.findings.wrong(format!(

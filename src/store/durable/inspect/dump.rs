@@ -9,7 +9,7 @@ use super::super::bounds::InboxBounds;
 use super::super::engine::{EngineError, View};
 use super::super::kv::Key;
 use super::super::reader;
-use super::super::record::{self, GroupRecord, Record, UserRecord, kind};
+use super::super::record::{self, GroupRecord, Record, UserRecord, tag};
 use super::walk::Walk;
 use crate::id::{GroupId, Uid, Version};
 
@@ -98,9 +98,9 @@ pub fn dump<E>(
         };
         let uid = record::first_number(&key);
         let found = match key.first().copied() {
-            Some(kind::USER) => user(&key, &value, uid),
-            Some(kind::GROUP) => group(view, &key, &value, record::first_number(&key)),
-            Some(kind::ENTRY) => {
+            Some(tag::USER) => user(&key, &value, uid),
+            Some(tag::GROUP) => group(view, &key, &value, record::first_number(&key)),
+            Some(tag::ENTRY) => {
                 let version = record::last_number(&key);
                 let last = match inbox {
                     Some((whose, last)) if whose == uid => last,

@@ -4,7 +4,7 @@
 
 use super::super::engine::{EngineError, View};
 use super::super::kv::{Key, Value};
-use super::super::record::{self, kind};
+use super::super::record::{self, tag};
 use crate::id::Uid;
 
 /// An iterator over all records under a prefix, by key.
@@ -50,7 +50,7 @@ impl<'a> Walk<'a> {
     /// Continues with the next inbox, or with the next kind of record. Returns the sentence that says what is left out.
     fn skip(&mut self, error: &EngineError) -> String {
         let inbox = match &self.last {
-            Some(last) if last.first() == Some(&kind::ENTRY) => {
+            Some(last) if last.first() == Some(&tag::ENTRY) => {
                 Some(record::first_number::<Uid>(last))
             }
             _ => None,

@@ -9,8 +9,8 @@ use super::super::kv::Key;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::store::{Kind, Scope};
 
-/// The kinds of records: the first byte of a key.
-pub mod kind {
+/// The kinds of records: each is the first byte of its keys.
+pub mod tag {
     /// An entry of an inbox.
     pub const ENTRY: u8 = b'i';
     /// A message to a group, which the entries of its receivers share.
@@ -40,34 +40,34 @@ pub mod kind {
 }
 
 /// The prefix of all users.
-pub const USER_PREFIX: &[u8] = &[kind::USER];
+pub const USER_PREFIX: &[u8] = &[tag::USER];
 
 /// The prefix of all groups.
-pub const GROUP_PREFIX: &[u8] = &[kind::GROUP];
+pub const GROUP_PREFIX: &[u8] = &[tag::GROUP];
 
 /// The prefix of all members of all groups.
-pub const MEMBER_PREFIX: &[u8] = &[kind::MEMBER];
+pub const MEMBER_PREFIX: &[u8] = &[tag::MEMBER];
 
 /// The prefix of all former members.
-pub const FORMER_MEMBER_PREFIX: &[u8] = &[kind::FORMER_MEMBER];
+pub const FORMER_MEMBER_PREFIX: &[u8] = &[tag::FORMER_MEMBER];
 
 /// The prefix of all shared messages.
-pub const SHARED_MESSAGE_PREFIX: &[u8] = &[kind::SHARED_MESSAGE];
+pub const SHARED_MESSAGE_PREFIX: &[u8] = &[tag::SHARED_MESSAGE];
 
 /// The prefix of all entries of all inboxes.
-pub const ENTRY_PREFIX: &[u8] = &[kind::ENTRY];
+pub const ENTRY_PREFIX: &[u8] = &[tag::ENTRY];
 
 /// The prefix of the last removed version of each inbox.
-pub const TRIMMED_THROUGH_PREFIX: &[u8] = &[kind::TRIMMED_THROUGH];
+pub const TRIMMED_THROUGH_PREFIX: &[u8] = &[tag::TRIMMED_THROUGH];
 
 /// The prefix of all message ids that expire.
-pub const EXPIRING_ID_PREFIX: &[u8] = &[kind::EXPIRING_ID];
+pub const EXPIRING_ID_PREFIX: &[u8] = &[tag::EXPIRING_ID];
 
 /// The key of the secret that signs tokens.
-pub const SIGNING_KEY: &[u8] = &[kind::SIGNING_KEY];
+pub const SIGNING_KEY: &[u8] = &[tag::SIGNING_KEY];
 
 /// The key of the [`StateRecord`](super::StateRecord).
-pub const STATE: &[u8] = &[kind::STATE];
+pub const STATE: &[u8] = &[tag::STATE];
 
 /// The highest count of numbers in a key that has nothing else, and the length of such a key.
 const MAX_NUMBERS: usize = 3;
@@ -88,17 +88,17 @@ fn key<const N: usize>(kind: u8, numbers: [i64; N]) -> Key {
 
 /// Returns the prefix of all entries of an inbox.
 pub fn inbox_prefix(uid: Uid) -> Key {
-    key(kind::ENTRY, [uid.0])
+    key(tag::ENTRY, [uid.0])
 }
 
 /// Returns the key of an entry of an inbox.
 pub fn entry_key(uid: Uid, version: Version) -> Key {
-    key(kind::ENTRY, [uid.0, version.0])
+    key(tag::ENTRY, [uid.0, version.0])
 }
 
 /// Returns the prefix of the ids of all messages to one user.
 pub fn p2p_ids_prefix() -> [u8; 2] {
-    [kind::MESSAGE_ID, kind_number(Kind::P2p)]
+    [tag::MESSAGE_ID, kind_number(Kind::P2p)]
 }
 
 /// Returns the prefix of all scopes in which `source` has used `msg_id`.
@@ -115,7 +115,7 @@ pub fn id_key(kind: Kind, source: Uid, msg_id: MsgId<'_>, scope: Scope) -> Key {
 
 fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + 8 + 4 + msg_id.0.len() + 8);
-    key.extend_from_slice(&[kind::MESSAGE_ID, kind_number(kind)]);
+    key.extend_from_slice(&[tag::MESSAGE_ID, kind_number(kind)]);
     key.extend_from_slice(&source.0.to_be_bytes());
     // The length comes first, so that the prefix of one id is never that of a longer one.
     let length = u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX);
@@ -126,52 +126,52 @@ fn id_bytes(kind: Kind, source: Uid, msg_id: MsgId<'_>) -> Vec<u8> {
 
 /// Returns the key of a shared message, which all its receivers share.
 pub fn shared_key(number: u64) -> Key {
-    key(kind::SHARED_MESSAGE, [number.cast_signed()])
+    key(tag::SHARED_MESSAGE, [number.cast_signed()])
 }
 
 /// Returns the key of the number of inboxes that a shared message was removed from.
 pub fn shared_removed_key(number: u64) -> Key {
-    key(kind::SHARED_REMOVED, [number.cast_signed()])
+    key(tag::SHARED_REMOVED, [number.cast_signed()])
 }
 
 /// Returns the key of a user.
 pub fn user_key(uid: Uid) -> Key {
-    key(kind::USER, [uid.0])
+    key(tag::USER, [uid.0])
 }
 
 /// Returns the key of a group.
 pub fn group_key(group: GroupId) -> Key {
-    key(kind::GROUP, [group.0])
+    key(tag::GROUP, [group.0])
 }
 
 /// Returns the prefix of all members of a group. The last number of each key is the member's uid.
 pub fn members_prefix(group: GroupId) -> Key {
-    key(kind::MEMBER, [group.0])
+    key(tag::MEMBER, [group.0])
 }
 
 /// Returns the key of a member.
 pub fn member_key(group: GroupId, uid: Uid) -> Key {
-    key(kind::MEMBER, [group.0, uid.0])
+    key(tag::MEMBER, [group.0, uid.0])
 }
 
 /// Returns the prefix of all former memberships of `uid` in `group`.
 pub fn former_prefix(uid: Uid, group: GroupId) -> Key {
-    key(kind::FORMER_MEMBER, [uid.0, group.0])
+    key(tag::FORMER_MEMBER, [uid.0, group.0])
 }
 
 /// Returns the key of a former membership, which ended before the shared message `until`.
 pub fn former_key(uid: Uid, group: GroupId, until: u64) -> Key {
-    key(kind::FORMER_MEMBER, [uid.0, group.0, until.cast_signed()])
+    key(tag::FORMER_MEMBER, [uid.0, group.0, until.cast_signed()])
 }
 
 /// Returns the key of a user's read mark.
 pub fn read_key(uid: Uid) -> Key {
-    key(kind::READ_MARK, [uid.0])
+    key(tag::READ_MARK, [uid.0])
 }
 
 /// Returns the key of the last version that was removed from an inbox.
 pub fn trimmed_through_key(uid: Uid) -> Key {
-    key(kind::TRIMMED_THROUGH, [uid.0])
+    key(tag::TRIMMED_THROUGH, [uid.0])
 }
 
 /// Returns the key of an id that expires. The message with this id was removed, and the id is kept until the message is
@@ -211,7 +211,7 @@ pub fn last_number<T: From<i64>>(key: &[u8]) -> T {
 
 /// Returns what an [`id_key`] is made of, if it is one.
 pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
-    let [kind::MESSAGE_ID, number, rest @ ..] = key else {
+    let [tag::MESSAGE_ID, number, rest @ ..] = key else {
         return None;
     };
     let kind = kind_of((*number).into())?;

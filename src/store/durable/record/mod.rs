@@ -345,7 +345,7 @@ mod tests {
         for bit in 0..value.len() * 8 {
             let mut flipped = value.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(UserRecord::decode_checked(&key, &flipped) == Err(Damaged(kind::USER)));
+            assert!(UserRecord::decode_checked(&key, &flipped) == Err(Damaged(tag::USER)));
         }
     }
 

@@ -65,7 +65,7 @@ fn keys(store: &DurableStore, kind: u8) -> Vec<Vec<u8>> {
 }
 
 fn id_records(store: &DurableStore) -> usize {
-    keys(store, record::kind::MESSAGE_ID).len()
+    keys(store, record::tag::MESSAGE_ID).len()
 }
 
 /// Closes a store, checks its folder, and opens it again.

@@ -226,8 +226,8 @@ impl<'a> GroupCommit<'a> {
 
     /// Does a piece of the unfinished batch whose turn it is, and returns whether there was one.
     ///
-    /// The first piece is done in a full commit too, so that small writes don't keep the batches from getting on. Only
-    /// a write that is larger than a commit should be is put off, once, if the commit has something else to store.
+    /// A full commit takes one such piece too, so that small writes don't hold these batches up. One exception: a write
+    /// that costs more than [`MAX_COST`] is put off once, if the commit has something else to store.
     fn do_unfinished(&mut self, queue: &mut Queue, takes_more: bool) -> bool {
         let may_put_off =
             !queue.has_put_off && !self.has_done_unfinished && !self.pending.is_empty();

@@ -100,9 +100,9 @@ impl Writer {
         }
     }
 
-    /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients. Then,
-    /// before it is shown, it is on the disk (or with `sync = "os"` in the hands of the operating system), in the
-    /// folder that the next start opens.
+    /// Writes a commit and shows it to readers. `has_writes` says whether it acknowledges writes of clients. If it does,
+    /// before readers see the commit, it is synced (with `sync = "os"` only handed to the operating system), and the
+    /// folder is checked to be the one that the next start opens.
     ///
     /// A commit of read marks and removals acknowledges nothing that must outlive a crash, so it is not synced, and the
     /// folder is not checked. If the folder is gone, the next commit of a write fails, or the next check of the space.
