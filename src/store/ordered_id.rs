@@ -11,8 +11,9 @@ use crate::id::MsgId;
 use crate::idgen::TIME_SHIFT;
 
 /// How far the time in an ordered id may be from the send time of its message, in milliseconds. The ids of the server run
-/// ahead of the clock when the clock was set back, and when many are given in one millisecond.
-const MAX_TIME_DISTANCE: u64 = 3_600_000;
+/// ahead of the clock after a start, and when many are given in one millisecond. The distance is short, because no lower id
+/// of the inbox can be ordered until the clock has come to the highest one.
+const MAX_TIME_DISTANCE: u64 = 10_000;
 
 /// Returns the number that an id is, if it is written as the server writes its own. A leading zero or a sign would make two
 /// texts of one number.

@@ -124,7 +124,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let before = files(folder.path());
     let refused = refusal(folder.path()).to_string();
     assert!(
-        refused.contains("has format 7") && refused.contains("up to 2"),
+        refused.contains("has format 7") && refused.contains("up to 3"),
         "{refused}"
     );
     assert_eq!(files(folder.path()), before);

@@ -1,8 +1,8 @@
 //! Opens folders that earlier programs have made: they are brought to the present format, and hold what they held.
 //!
 //! `tests/fixtures/store/format-N` is a folder of format N, as a kill leaves it: with tables and a journal. Beside it,
-//! `format-N.snapshot` is the snapshot of the program that made the folder. Both were made by [`make`], format 1 by the last
-//! program that had no newer format. Before the format changes, or another release of the engine is taken, a new pair has to
+//! `format-N.snapshot` is the snapshot of the program that made the folder. Both were made by [`make`], formats 1 and 2 by the
+//! last program that had no newer format. Before the format changes, or another release of the engine is taken, a new pair has to
 //! be made: the new program must open what the last one left. For that, name the folder to make in the environment:
 //! `IMD_FIXTURE=tests/fixtures/store/format-N cargo test --test durable formats`.
 
@@ -85,6 +85,13 @@ async fn check(made: &Path) {
         ann.send_p2p_as(2, id, "again").await.unwrap();
     }
     assert_eq!(inbox(&mut bob).await, inbox_of_bob);
+    // The folders of formats 1 and 2 have no message to user 9.
+    let mut owner = login(&imd, 9).await;
+    let stored = inbox(&mut owner).await;
+    for (_, _, id, _) in &stored {
+        ann.send_p2p_as(9, id, "again").await.unwrap();
+    }
+    assert_eq!(inbox(&mut owner).await, stored);
     ann.send_p2p_as(2, "sixth", "new").await.unwrap();
     assert_eq!(
         inbox(&mut bob).await.last(),
@@ -93,7 +100,7 @@ async fn check(made: &Path) {
     imd.shutdown().await;
 
     let format = |folder: &Path| fs::read_to_string(folder.join("format")).unwrap();
-    assert_eq!(format(&folder), format(&fixtures().join("format-2")));
+    assert_eq!(format(&folder), format(&fixtures().join("format-3")));
     assert_eq!(Inspection::open(&folder).unwrap().check().wrong, 0);
 }
 
@@ -106,8 +113,13 @@ async fn a_folder_of_format_1_is_upgraded_and_holds_everything() {
 }
 
 #[tokio::test]
-async fn a_folder_of_format_2_holds_everything() {
+async fn a_folder_of_format_2_is_upgraded_and_holds_everything() {
     check(&fixtures().join("format-2")).await;
+}
+
+#[tokio::test]
+async fn a_folder_of_format_3_holds_everything() {
+    check(&fixtures().join("format-3")).await;
 }
 
 /// The folder is made in the same way as the fixtures, so that the next fixture can be made at any time.
@@ -143,6 +155,7 @@ async fn make(to: &Path) {
         login(&imd, 2).await,
         login(&imd, 3).await,
     );
+    ann.send_p2p(9, "with an id of the server").await.unwrap();
     ann.send_p2p_as(2, "first", "removed").await.unwrap();
     ann.send_p2p_as(2, "second", "removed").await.unwrap();
     ann.send_p2p_as(2, "third", "before the tables were written")

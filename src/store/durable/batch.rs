@@ -17,7 +17,7 @@ use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutc
 pub const MAX_PIECE_COST: usize = 64;
 
 /// How many bytes of text cost as much as an entry of an inbox, approximately.
-const BYTES_PER_ENTRY: usize = 512;
+pub const BYTES_PER_ENTRY: usize = 512;
 
 /// The approximate cost of finding the message that an ack accepts, in entries of an inbox. A message to a group can be
 /// one of many with the same id; the cost of the others is known only when they were read.

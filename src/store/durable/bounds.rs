@@ -2,8 +2,8 @@
 //!
 //! Serves the readers, the draft of a commit and the cache of the newest entries, which all work on bounds.
 
-use super::engine::{EngineError, View};
-use super::record::{self, EntryRecord};
+use super::engine::{EngineError, Key, Value, View};
+use super::record::{self, EntryRecord, Record};
 use crate::id::{Uid, Version};
 use crate::store::InboxState;
 
@@ -25,28 +25,22 @@ impl InboxBounds {
     ///
     /// [`EngineError`] when a record of them can't be read, or is damaged.
     pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxBounds, EngineError> {
+        let newest = newest_entry(view, uid)?;
+        Self::ending_with(newest.as_ref(), view, uid)
+    }
+
+    /// Reads the bounds of an inbox whose newest entry is known.
+    fn ending_with(
+        newest: Option<&(Key, Value)>,
+        view: &View<'_>,
+        uid: Uid,
+    ) -> Result<InboxBounds, EngineError> {
         let trimmed_through = Version(view.number(&record::trimmed_through_key(uid))?);
-        let (first, last) = (
-            record::entry_key(uid, Version::START),
-            record::entry_key(uid, Version::MAX),
-        );
-        let newest = view.range(&first, &last).next_back().transpose()?;
         Ok(InboxBounds {
-            total: newest.map_or(trimmed_through, |(key, _)| record::last_number(&key)),
+            total: newest.map_or(trimmed_through, |(key, _)| record::last_number(key)),
             read: Version(view.number(&record::read_key(uid))?),
             trimmed_through,
         })
-    }
-
-    /// Reads the highest ordered id of the inbox of `uid`, which has these bounds: see
-    /// [`EntryRecord::highest_ordered_id`]. 0 if the inbox has no entry.
-    ///
-    /// # Errors
-    ///
-    /// [`EngineError`] when the newest entry can't be read, or is damaged.
-    pub fn highest_ordered_id(&self, view: &View<'_>, uid: Uid) -> Result<i64, EngineError> {
-        let newest: Option<EntryRecord> = view.get(&record::entry_key(uid, self.total))?;
-        Ok(newest.map_or(0, |newest| newest.highest_ordered_id()))
     }
 
     /// Returns these bounds with the read mark moved forward to `read`. A mark beyond the inbox counts as one at its
@@ -66,15 +60,47 @@ impl InboxBounds {
     }
 }
 
+/// Reads the newest entry of an inbox.
+fn newest_entry(view: &View<'_>, uid: Uid) -> Result<Option<(Key, Value)>, EngineError> {
+    let first = record::entry_key(uid, Version::START);
+    let last = record::entry_key(uid, Version::MAX);
+    view.range(&first, &last).next_back().transpose()
+}
+
+/// What a commit has to know of an inbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InboxEnd {
+    pub bounds: InboxBounds,
+    /// The highest [ordered id](crate::store::ordered_id) of the inbox; 0 if there is none.
+    pub highest_ordered_id: i64,
+}
+
+impl InboxEnd {
+    /// Reads the end of an inbox. If the newest entry is damaged, the highest ordered id is taken for the highest of all:
+    /// then every new id gets a record, and nothing but the damaged entry itself is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`InboxBounds::read`].
+    pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxEnd, EngineError> {
+        let newest = newest_entry(view, uid)?;
+        let highest_ordered_id = match &newest {
+            Some((key, value)) => EntryRecord::decode_checked(key, value)
+                .map_or(i64::MAX, |entry| entry.highest_ordered_id()),
+            None => 0,
+        };
+        Ok(InboxEnd {
+            bounds: InboxBounds::ending_with(newest.as_ref(), view, uid)?,
+            highest_ordered_id,
+        })
+    }
+}
+
 /// How a commit changes an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxChange {
-    /// The bounds that the last commit has left.
-    pub old: InboxBounds,
-    /// The bounds with this commit.
-    pub new: InboxBounds,
-    /// The highest ordered id that the last commit has left; 0 if there is none.
-    pub old_highest_id: i64,
-    /// The highest ordered id with this commit; 0 if there is none.
-    pub new_highest_id: i64,
+    /// The end that the last commit has left.
+    pub old: InboxEnd,
+    /// The end with this commit.
+    pub new: InboxEnd,
 }

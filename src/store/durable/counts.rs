@@ -43,7 +43,8 @@ impl Default for DeliveryCounts {
 impl DeliveryCounts {
     /// Counts the entries that a commit has stored and removed.
     pub fn committed(&mut self, changes: &HashMap<Uid, InboxChange>) {
-        for (&uid, &InboxChange { old, new, .. }) in changes {
+        for (&uid, change) in changes {
+            let (old, new) = (change.old.bounds, change.new.bounds);
             if new.total > old.total {
                 let added = (new.total - old.total).unsigned_abs();
                 self.ledger.stored += added;

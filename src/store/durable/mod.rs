@@ -200,7 +200,6 @@ impl DurableStore {
             state,
         } = recovered;
         let (state, signing_key) = folder::signing_key(path, &engine, state)?;
-        let state = folder::with_highest_id_record(&engine, state);
         let folder_guard =
             FolderGuard::begin(path, &lock.file).map_err(OpenError::unusable(path))?;
         let shared = Arc::new(OpenStore {

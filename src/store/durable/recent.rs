@@ -1,8 +1,8 @@
-//! A cache of the newest entries of the inboxes, and of the bounds of the inboxes; and the read marks that are noted
+//! A cache of the newest entries of the inboxes, and of the ends of the inboxes; and the read marks that are noted
 //! and not stored yet.
 //!
 //! Serves the store, which answers most pages from it at once, without the engine and without a thread, and the writer,
-//! which finds bounds and read marks in it.
+//! which finds ends and read marks in it.
 //!
 //! The cache shows what readers may see, no more and no less: the writer changes it together with the published state
 //! of the engine, under one lock. What is not in it is read from the engine. Its size is bounded: the oldest messages
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
-use super::bounds::{InboxBounds, InboxChange};
+use super::bounds::{InboxBounds, InboxChange, InboxEnd};
 use super::marks::ReadMarks;
 use crate::id::{MsgId, Uid, Version};
 use crate::store::members::Members;
@@ -67,10 +67,8 @@ pub struct Evicted {
 /// The part of an inbox that the cache has.
 #[derive(Debug)]
 struct Inbox {
-    bounds: InboxBounds,
-    /// The highest ordered id; 0 if there is none.
-    highest_ordered_id: i64,
-    /// The newest entries, up to `bounds.total`, without gaps.
+    end: InboxEnd,
+    /// The newest entries, up to the newest version, without gaps.
     newest: VecDeque<Arc<Message>>,
 }
 
@@ -110,13 +108,12 @@ impl Recent {
 
     /// Returns the bounds of an inbox, if they are in the cache.
     fn bounds(&self, uid: Uid) -> Option<InboxBounds> {
-        self.inboxes.get(&uid).map(|inbox| inbox.bounds)
+        self.end(uid).map(|end| end.bounds)
     }
 
-    /// Returns the bounds of an inbox, and its highest ordered id, if they are in the cache.
-    pub fn bounds_and_highest_id(&self, uid: Uid) -> Option<(InboxBounds, i64)> {
-        let inbox = self.inboxes.get(&uid)?;
-        Some((inbox.bounds, inbox.highest_ordered_id))
+    /// Returns the end of an inbox, if it is in the cache.
+    pub fn end(&self, uid: Uid) -> Option<InboxEnd> {
+        self.inboxes.get(&uid).map(|inbox| inbox.end)
     }
 
     /// Returns the state of an inbox as clients are told, if its bounds are in the cache.
@@ -137,20 +134,17 @@ impl Recent {
         )
     }
 
-    /// Adds the bounds of an inbox and its highest ordered id, which have to be those of the published state.
-    pub fn learn(&mut self, uid: Uid, bounds: InboxBounds, highest_ordered_id: i64) {
-        let inbox = Inbox {
-            bounds,
-            highest_ordered_id,
-            newest: VecDeque::new(),
-        };
-        self.inboxes.insert(uid, inbox);
+    /// Adds the end of an inbox, which has to be that of the published state.
+    pub fn learn(&mut self, uid: Uid, end: InboxEnd) {
+        let newest = VecDeque::new();
+        self.inboxes.insert(uid, Inbox { end, newest });
     }
 
     /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published
     /// state, if all its entries are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
-        let Inbox { bounds, newest, .. } = self.inboxes.get(&uid)?;
+        let Inbox { end, newest } = self.inboxes.get(&uid)?;
+        let bounds = &end.bounds;
         // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the
         // oldest entry. This is rare, so it is left to the engine.
         if after > bounds.total {
@@ -204,7 +198,7 @@ impl Recent {
     ) -> Evicted {
         let mut entries = Vec::new();
         for (&uid, change) in changes {
-            if change.new.total > change.old.total
+            if change.new.bounds.total > change.old.bounds.total
                 && let Some(mut inbox) = self.inboxes.get_mut(&uid)
             {
                 entries.push(mem::take(&mut inbox.newest));
@@ -219,8 +213,8 @@ impl Recent {
 
     fn advance(&mut self, uid: Uid, change: &InboxChange) {
         match self.inboxes.get_mut(&uid) {
-            Some(mut inbox) => inbox.advance(change),
-            None => self.learn(uid, change.new, change.new_highest_id),
+            Some(mut inbox) => inbox.advance(change.new),
+            None => self.learn(uid, change.new),
         }
     }
 
@@ -258,15 +252,14 @@ impl Recent {
 }
 
 impl Inbox {
-    /// Moves the bounds, before the entries up to the new total are added.
-    fn advance(&mut self, change: &InboxChange) {
-        let kept = self.bounds.total - change.new.trimmed_through;
+    /// Moves the end, before the entries up to the new total are added.
+    fn advance(&mut self, end: InboxEnd) {
+        let kept = self.end.bounds.total - end.bounds.trimmed_through;
         let kept = usize::try_from(kept).unwrap_or(0);
         if self.newest.len() > kept {
             self.newest.drain(..self.newest.len() - kept);
         }
-        self.bounds = change.new;
-        self.highest_ordered_id = change.new_highest_id;
+        self.end = end;
     }
 
     /// Evicts the oldest entry if it is this message. The oldest entry is another one if retention has removed this
@@ -357,13 +350,12 @@ mod tests {
                              bounds: &HashMap<Uid, InboxBounds>,
                              change: &dyn Fn(&mut InboxBounds)| {
                 let old = bounds.get(&uid).copied().unwrap_or_default();
-                let entry = touched.entry(uid).or_insert(InboxChange {
-                    old,
-                    new: old,
-                    old_highest_id: 0,
-                    new_highest_id: 0,
-                });
-                change(&mut entry.new);
+                let old = InboxEnd {
+                    bounds: old,
+                    ..InboxEnd::default()
+                };
+                let entry = touched.entry(uid).or_insert(InboxChange { old, new: old });
+                change(&mut entry.new.bounds);
             };
             for uids in to {
                 self.sent += 1;
@@ -396,7 +388,7 @@ mod tests {
             }
             drop(self.recent.publish(&touched, new_messages));
             for (uid, touched) in touched {
-                self.bounds.insert(uid, touched.new);
+                self.bounds.insert(uid, touched.new.bounds);
             }
         }
 

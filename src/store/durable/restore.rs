@@ -29,8 +29,8 @@ pub struct Contents {
     pub last_shared: u64,
     /// The newest time that the snapshot has seen, in Unix milliseconds.
     pub latest_time_ms: i64,
-    /// See [`StateRecord::highest_id_record`].
-    highest_id_record: i64,
+    /// See [`StateRecord::highest_recorded_id`].
+    highest_recorded_id: i64,
     /// Values are encoded here, so that each needs only one allocation of its own size.
     scratch: Vec<u8>,
 }
@@ -83,7 +83,7 @@ impl Contents {
             last_shared: self.last_shared,
             latest_time_ms: state.latest_time_ms.max(self.latest_time_ms),
             store_id: state.store_id,
-            highest_id_record: Some(self.highest_id_record),
+            highest_recorded_id: self.highest_recorded_id,
         };
         let mut changes = Vec::new();
         let mut freed = 0;
@@ -134,7 +134,7 @@ impl Contents {
         if kind == Kind::P2p
             && let Some(number) = number_of(msg_id)
         {
-            self.highest_id_record = self.highest_id_record.max(number);
+            self.highest_recorded_id = self.highest_recorded_id.max(number);
         }
         let StoredMessage {
             message,

@@ -25,29 +25,24 @@ impl Draft<'_> {
         message: Arc<Message>,
         grown_inboxes: &mut Vec<Uid>,
     ) -> Applied {
-        // Both may fail, so they come before the first change.
+        // Looking for the id may fail, so it comes before the first change.
         let Some(place) = self.place_of_id(target, &message)? else {
             return Ok(Ok(WriteOutcome::Duplicate));
         };
-        let inbox = self.inbox(target)?;
-        inbox.new.total += 1;
-        let version = inbox.new.total;
+        let end = &mut self.inbox(target)?.new;
+        end.bounds.total += 1;
+        let version = end.bounds.total;
         let order = match place {
-            IdPlace::Entry(number) => {
-                inbox.new_highest_id = number;
-                IdOrder {
-                    is_ordered: true,
-                    ordered_before: 0,
-                }
+            IdPlace::Ordered(number) => {
+                end.highest_ordered_id = number;
+                IdOrder::ORDERED
             }
-            IdPlace::Record(_) => IdOrder {
-                is_ordered: false,
-                ordered_before: inbox.new_highest_id,
-            },
+            IdPlace::Record(key) => {
+                let order = IdOrder::after(end.highest_ordered_id);
+                self.put_id(key, message.kind, message.msg_id());
+                order
+            }
         };
-        if let IdPlace::Record(key) = place {
-            self.put_id(key, message.kind, message.msg_id());
-        }
         self.state.latest_time_ms = self.state.latest_time_ms.max(message.sent_at);
         record::encode_own(&message, order, &mut self.scratch);
         self.put_entry(target, version);
@@ -109,11 +104,12 @@ impl Draft<'_> {
             let Some(inbox) = self.inboxes.get_mut(&uid) else {
                 continue;
             };
-            inbox.new.total += 1;
-            let version = inbox.new.total;
-            // One encoding serves all members whose inboxes agree in this, as those without an ordered id do.
-            if entry.ordered_before != inbox.new_highest_id {
-                entry.ordered_before = inbox.new_highest_id;
+            let end = &mut inbox.new;
+            end.bounds.total += 1;
+            let version = end.bounds.total;
+            // Encoded again only for a member whose inbox has another highest ordered id than the one before.
+            if entry.ordered_before != end.highest_ordered_id {
+                entry.ordered_before = end.highest_ordered_id;
                 self.scratch.clear();
                 entry.encode_raw(&mut self.scratch);
             }

@@ -4,6 +4,10 @@
 //! [`highest_ordered_id`](EntryRecord::highest_ordered_id). Every other id has an [`IdRecord`]. Most ids are given by the
 //! server, and each of them is higher than all before. So most messages need no look-up and no record of their id.
 
+use prost::Message as _;
+
+use super::super::batch::BYTES_PER_ENTRY;
+use super::super::bounds::InboxChange;
 use super::super::engine::{EngineError, Key};
 use super::super::record::{self, EntryRecord, IdRecord};
 use super::Draft;
@@ -11,33 +15,33 @@ use crate::id::{MsgId, Uid, Version};
 use crate::store::ordered_id::{may_be_ordered, number_of};
 use crate::store::{Kind, Message, Scope};
 
-/// How many messages of a draft can be looked through in the time that it takes to read a record.
-const MESSAGES_PER_LOOKUP: usize = 64;
+/// How many messages of a draft can be compared in the time that it takes to read an entry.
+const MESSAGES_PER_ENTRY: usize = 64;
 
-/// What keeps the id of a message that was not stored before.
+/// Where the id of a new message is recorded.
 pub enum IdPlace {
-    /// The entry itself, which becomes the one with the highest ordered id of its inbox.
-    Entry(i64),
-    /// An [`IdRecord`] under this key.
+    /// In the entry itself: it has the highest ordered id of its inbox.
+    Ordered(i64),
+    /// In an [`IdRecord`] under this key.
     Record(Key),
 }
 
 impl Draft<'_> {
-    /// Returns what will keep the id of a message to one user, or of an ack; none if the message was stored before. The
-    /// inbox of `target` is read for it.
+    /// Returns where the id of a message to one user, or of an ack, is to be recorded; none if the message was stored
+    /// before. Reads the inbox of `target`, so that [`inbox`](Draft::inbox) can't fail afterwards.
     pub(super) fn place_of_id(
         &mut self,
         target: Uid,
         message: &Message,
     ) -> Result<Option<IdPlace>, EngineError> {
-        let highest = self.inbox(target)?.new_highest_id;
+        let highest = self.inbox(target)?.new.highest_ordered_id;
         let (kind, source, msg_id) = (message.kind, message.source, message.msg_id());
         let number = number_of(msg_id).filter(|_| kind == Kind::P2p);
         let ordered = number.filter(|&n| n > highest && may_be_ordered(message, n));
         if let Some(ordered) = ordered
-            && self.has_no_record(ordered)
+            && ordered > self.state.highest_recorded_id
         {
-            return Ok(Some(IdPlace::Entry(ordered)));
+            return Ok(Some(IdPlace::Ordered(ordered)));
         }
         let key = record::id_key(kind, source, msg_id, Scope::Inbox(target));
         if self.has::<IdRecord>(&key)? {
@@ -48,7 +52,7 @@ impl Draft<'_> {
         {
             return Ok(None);
         }
-        Ok(Some(ordered.map_or(IdPlace::Record(key), IdPlace::Entry)))
+        Ok(Some(ordered.map_or(IdPlace::Record(key), IdPlace::Ordered)))
     }
 
     /// Adds the record of a message's id.
@@ -57,15 +61,8 @@ impl Draft<'_> {
         if kind == Kind::P2p
             && let Some(number) = number_of(msg_id)
         {
-            let highest = &mut self.state.highest_id_record;
-            *highest = highest.map(|highest| highest.max(number));
+            self.state.highest_recorded_id = self.state.highest_recorded_id.max(number);
         }
-    }
-
-    /// Returns whether it is known without a look-up that no message to one user with this id has an [`IdRecord`].
-    fn has_no_record(&self, number: i64) -> bool {
-        let highest = self.state.highest_id_record;
-        highest.is_some_and(|highest| number > highest)
     }
 
     /// Returns whether `target` has received a message with this id from `source` alone.
@@ -76,7 +73,7 @@ impl Draft<'_> {
         msg_id: MsgId<'_>,
     ) -> Result<bool, EngineError> {
         let number = number_of(msg_id);
-        if !number.is_some_and(|number| self.has_no_record(number)) {
+        if number.is_none_or(|number| number <= self.state.highest_recorded_id) {
             let key = record::id_key(Kind::P2p, source, msg_id, Scope::Inbox(target));
             if self.has::<IdRecord>(&key)? {
                 return Ok(true);
@@ -90,29 +87,30 @@ impl Draft<'_> {
 
     /// Returns whether the inbox of `target` has an entry with the ordered id `number`, from `source`.
     fn has_ordered(&mut self, target: Uid, source: Uid, number: i64) -> Result<bool, EngineError> {
-        let inbox = *self.inbox(target)?;
-        if number > inbox.new_highest_id {
+        let InboxChange { old, new } = *self.inbox(target)?;
+        if number > new.highest_ordered_id {
             return Ok(false);
         }
-        if number > inbox.old_highest_id {
-            // The entry would be one of this draft, and these can't be read by their keys.
-            self.lookup_cost += self.new_messages.len() / MESSAGES_PER_LOOKUP;
+        if number > old.highest_ordered_id {
+            // Only an entry of this draft can have this id, and these are not looked up by key.
+            self.lookup_cost += self.new_messages.len() / MESSAGES_PER_ENTRY;
             let text = number.to_string();
             let mut new = self.new_messages.iter();
             return Ok(new.any(|new| new.is_from(source, MsgId(&text), target)));
         }
-        let first = inbox.new.trimmed_through + 1;
-        if first > inbox.old.total {
+        let (first, last) = (new.bounds.trimmed_through + 1, old.bounds.total);
+        // Low numbers are mostly ids of clients, and the first entry is enough to tell that no entry has them.
+        if first > last || self.entry(target, first)?.highest_ordered_id() > number {
             return Ok(false);
         }
-        let entry = self.first_reaching(number, target, first, inbox.old.total)?;
-        let is_it = entry.is_ordered && entry.highest_ordered_id() == number;
-        let message = entry.message.filter(|_| is_it);
+        let entry = self.first_reaching(number, target, first, last)?;
+        let has_the_id = entry.is_ordered && entry.highest_ordered_id() == number;
+        let message = entry.message.filter(|_| has_the_id);
         Ok(message.is_some_and(|message| message.source == source.0))
     }
 
-    /// Returns the first entry of an inbox, of those with the versions from `first` to `last`, whose highest ordered id is
-    /// at least `number`. That of the entry `last` must be.
+    /// Returns the first entry of an inbox, of those with the versions from `first` to `last`, up to which the highest
+    /// ordered id is at least `number`. Up to the entry `last`, it must be.
     fn first_reaching(
         &mut self,
         number: i64,
@@ -138,8 +136,9 @@ impl Draft<'_> {
 
     /// Reads an entry that an earlier commit has stored.
     fn entry(&mut self, uid: Uid, version: Version) -> Result<EntryRecord, EngineError> {
-        self.lookup_cost += 1;
-        let entry = self.get(&record::entry_key(uid, version))?;
-        entry.ok_or(EngineError::Missing { uid, version })
+        let entry: Option<EntryRecord> = self.get(&record::entry_key(uid, version))?;
+        let entry = entry.ok_or(EngineError::Missing { uid, version })?;
+        self.lookup_cost += 1 + entry.encoded_len() / BYTES_PER_ENTRY;
+        Ok(entry)
     }
 }

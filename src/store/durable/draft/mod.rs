@@ -26,7 +26,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry::{Occupied, Vacant};
 use parking_lot::Mutex;
 
-use super::bounds::{InboxBounds, InboxChange};
+use super::bounds::{InboxChange, InboxEnd};
 use super::engine::{Change, EngineError, Key, Value, View};
 use super::recent::{CachedMessage, Recent};
 use super::record::{self, GroupRecord, NumberRecord, Record, StateRecord, UserRecord};
@@ -38,10 +38,10 @@ use crate::store::{InboxState, Rejected, Write, WriteOutcome};
 pub struct Draft<'a> {
     /// The state that the last commit has left.
     view: View<'a>,
-    /// The cache of the bounds of inboxes. Its lock is held for single look-ups, since readers wait for it.
+    /// The cache of the ends of inboxes. Its lock is held for single look-ups, since readers wait for it.
     recent: &'a Mutex<Recent>,
     members_cache: &'a mut MembersCache,
-    /// The number of the last commit and of the last shared message, and the newest time, with this draft.
+    /// The state of the store with this draft, except for the number of its commit.
     state: StateRecord,
     /// `state` as the last commit has left it.
     before: StateRecord,
@@ -51,7 +51,7 @@ pub struct Draft<'a> {
     entries: Vec<Change>,
     /// The messages of `entries`, for [`Recent`].
     new_messages: Vec<CachedMessage>,
-    /// The bounds of the inboxes that the draft has read or changed.
+    /// The ends of the inboxes that the draft has read or changed.
     inboxes: HashMap<Uid, InboxChange>,
     /// The members of the groups that the draft has changed.
     members: HashMap<GroupId, Members>,
@@ -61,8 +61,8 @@ pub struct Draft<'a> {
     bytes: usize,
     /// The size of the removed values, in bytes, where the values were read.
     freed: usize,
-    /// How many records were read to find stored messages by their ids since
-    /// [`take_lookup_cost`](Draft::take_lookup_cost).
+    /// What the search for stored messages by their ids has cost since [`take_lookup_cost`](Draft::take_lookup_cost): an
+    /// entry of an inbox that is read costs as much as one that is stored.
     lookup_cost: usize,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Draft<'a> {
         self.bytes
     }
 
-    /// Returns how many records were read to find stored messages by their ids since the last call.
+    /// Returns what the search for stored messages by their ids has cost since the last call.
     pub fn take_lookup_cost(&mut self) -> usize {
         mem::take(&mut self.lookup_cost)
     }
@@ -117,7 +117,7 @@ impl<'a> Draft<'a> {
     ///
     /// [`EngineError`] when the bounds of the inbox can't be read.
     pub fn inbox_state(&mut self, uid: Uid) -> Result<InboxState, EngineError> {
-        Ok(self.inbox(uid)?.new.inbox_state(uid))
+        Ok(self.inbox(uid)?.new.bounds.inbox_state(uid))
     }
 
     /// Does one write, as a whole or not at all, and adds the users whose inboxes grow by it to `grown_inboxes`.
@@ -187,7 +187,7 @@ impl<'a> Draft<'a> {
     ///
     /// [`EngineError`] when the bounds of the inbox can't be read.
     pub fn mark_read(&mut self, uid: Uid, read: Version) -> Result<(), EngineError> {
-        let bounds = &mut self.inbox(uid)?.new;
+        let bounds = &mut self.inbox(uid)?.new.bounds;
         if read > bounds.read && read <= bounds.total {
             bounds.read = read;
             self.put(record::read_key(uid), &NumberRecord { value: read.0 });
@@ -217,27 +217,21 @@ impl<'a> Draft<'a> {
         self.changes.insert(key, None);
     }
 
-    /// Returns the bounds and the highest ordered id of an inbox, before this draft and with it.
+    /// Returns the end of an inbox, before this draft and with it.
     fn inbox(&mut self, uid: Uid) -> Result<&mut InboxChange, EngineError> {
         match self.inboxes.entry(uid) {
             Occupied(change) => Ok(change.into_mut()),
             Vacant(vacant) => {
-                let cached = self.recent.lock().bounds_and_highest_id(uid);
-                let (old, old_highest_id) = match cached {
-                    Some(known) => known,
+                let cached = self.recent.lock().end(uid);
+                let old = match cached {
+                    Some(end) => end,
                     None => {
-                        let bounds = InboxBounds::read(&self.view, uid)?;
-                        let highest_id = bounds.highest_ordered_id(&self.view, uid)?;
-                        self.recent.lock().learn(uid, bounds, highest_id);
-                        (bounds, highest_id)
+                        let end = InboxEnd::read(&self.view, uid)?;
+                        self.recent.lock().learn(uid, end);
+                        end
                     }
                 };
-                Ok(vacant.insert(InboxChange {
-                    old,
-                    new: old,
-                    old_highest_id,
-                    new_highest_id: old_highest_id,
-                }))
+                Ok(vacant.insert(InboxChange { old, new: old }))
             }
         }
     }
@@ -287,7 +281,7 @@ pub struct PreparedGroupCommit {
     pub changes: Vec<Change>,
     /// The messages for [`Recent::publish`].
     pub new_messages: Vec<CachedMessage>,
-    /// The bounds of the inboxes that were read or changed.
+    /// The ends of the inboxes that were read or changed.
     pub inboxes: HashMap<Uid, InboxChange>,
     /// The members of changed groups, for [`MembersCache::adopt`].
     pub members: HashMap<GroupId, Members>,

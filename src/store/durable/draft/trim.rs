@@ -5,7 +5,6 @@
 
 use prost::Message as _;
 
-use super::super::bounds::InboxChange;
 use super::super::engine::{EngineError, Key};
 use super::super::record::{
     self, Damaged, EntryRecord, MessageRecord, NumberRecord, SharedMessageRecord, tag,
@@ -46,7 +45,8 @@ impl Draft<'_> {
     ///
     /// [`EngineError`] when one of the entries can't be read.
     pub fn trim(&mut self, uid: Uid, through: Version, now: i64) -> Result<u64, EngineError> {
-        let InboxChange { old, new, .. } = *self.inbox(uid)?;
+        let change = *self.inbox(uid)?;
+        let (old, new) = (change.old.bounds, change.new.bounds);
         // The entries of this draft are not in the view yet. Retention chose `through` without them.
         let last = through.min(old.total);
         // Everything is read before anything is changed, so that damage leaves the inbox as it is.
@@ -92,7 +92,7 @@ impl Draft<'_> {
             }
         }
         if removed > 0 {
-            self.inbox(uid)?.new.trimmed_through = last;
+            self.inbox(uid)?.new.bounds.trimmed_through = last;
             self.put(
                 record::trimmed_through_key(uid),
                 &NumberRecord { value: last.0 },
@@ -118,7 +118,7 @@ impl Draft<'_> {
     }
 
     /// Forgets the id of a message that no inbox holds any more: now if it is old enough, or else when it has expired. If
-    /// `is_ordered`, only the entry that is removed has told the id, so it gets a record for that time.
+    /// `is_ordered`, the removed entry was the only record of the id, so the id gets a record until it expires.
     fn forget(&mut self, message: &MessageRecord, scope: Scope, is_ordered: bool, now: i64) {
         let Some(kind) = message.kind() else { return };
         let msg_id = MsgId(&message.msg_id);

@@ -6,18 +6,20 @@
 use std::path::Path;
 
 use super::super::checkpoint::Checkpoint;
+use super::super::engine::{EngineError, View};
 use super::super::errors::OpenError;
-use super::super::record::StateRecord;
-use super::format::{new_id, write_format, write_id};
+use super::super::record::{self, Damaged, StateRecord};
+use super::format::{new_id, read_id, write_format, write_id};
 use super::recover::{empty_journals, open_engine};
 use super::recovered::RecoveredEngine;
 use crate::config;
+use crate::store::ordered_id::number_of;
 
 /// Brings a folder to the next format. It can be repeated after a crash.
 type Migration = fn(&Path) -> Result<(), OpenError>;
 
 /// The migrations from format 1 to 2, from 2 to 3, and so on.
-const MIGRATIONS: &[Migration] = &[add_id];
+const MIGRATIONS: &[Migration] = &[add_id, note_highest_recorded_id];
 
 /// The format of the stores that this `imd` creates, and the newest that it can open.
 pub const NEWEST: usize = MIGRATIONS.len() + 1;
@@ -79,6 +81,42 @@ fn add_id(path: &Path) -> Result<(), OpenError> {
         write_id(path, state.store_id)
     };
     finish().map_err(OpenError::unusable(path))
+}
+
+/// Brings format 2 to 3: notes [`StateRecord::highest_recorded_id`]. In format 2 every id has a record. An `imd` of that
+/// format would not find the ordered ids of format 3, which have none.
+fn note_highest_recorded_id(path: &Path) -> Result<(), OpenError> {
+    let id = read_id(path)?;
+    let opened = open_engine(path, config::Store::default().buffer, Some(id))?;
+    let RecoveredEngine {
+        engine,
+        mut checkpoint_file,
+        state,
+    } = opened;
+    let highest = highest_recorded_id(&engine.view());
+    let state = StateRecord {
+        highest_recorded_id: highest
+            .map_err(|error| OpenError::damaged(path, error).of_engine())?,
+        ..state.next()
+    };
+    let written = engine
+        .write(vec![state.change()])
+        .and_then(|()| engine.sync());
+    written.map_err(|error| OpenError::engine(path, error))?;
+    checkpoint_file
+        .write(Checkpoint::all(state))
+        .map_err(OpenError::unusable(path))
+}
+
+/// Returns the highest number among the recorded ids of messages to one user; 0 if none is a number.
+fn highest_recorded_id(view: &View<'_>) -> Result<i64, EngineError> {
+    let mut highest = 0;
+    for found in view.prefix(record::P2P_ID_PREFIX) {
+        let (key, _) = found?;
+        let (_, _, msg_id, _) = record::id_parts(&key).ok_or_else(|| Damaged::at(&key))?;
+        highest = highest.max(number_of(msg_id).unwrap_or(0));
+    }
+    Ok(highest)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@
 mod boot;
 mod create;
 mod format;
-mod highest_id;
 mod lock;
 mod migrate;
 mod recover;
@@ -19,7 +18,6 @@ mod recovered;
 mod signing_key;
 
 pub use self::format::read_format;
-pub use self::highest_id::with_highest_id_record;
 pub use self::lock::{FolderLock, lock_folder};
 pub use self::recover::{cut_after, empty_journals, not_what_was_written, open_engine};
 pub use self::recovered::RecoveredEngine;

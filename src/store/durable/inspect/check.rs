@@ -16,7 +16,8 @@ use super::super::record::{
 };
 use super::walk::Walk;
 use crate::id::{GroupId, MsgId, Uid, Version};
-use crate::store::Scope;
+use crate::store::ordered_id::number_of;
+use crate::store::{Kind, Scope};
 
 /// How many problems are kept as text. The others are counted.
 const MAX_PROBLEMS: usize = 20;
@@ -63,6 +64,7 @@ pub fn check(view: &View<'_>, engine: &Path, is_stopped: impl Fn() -> bool) -> O
         findings: Findings::default(),
         inbox: InboxWalk::default(),
         shares: HashMap::new(),
+        highest_recorded_id: 0,
     };
     checker.check_tables(engine);
     for step in Walk::new(view, Key::from([])) {
@@ -86,6 +88,8 @@ struct Checker<'a> {
     inbox: InboxWalk,
     /// The number of inboxes that each shared message was found in.
     shares: HashMap<u64, u64>,
+    /// The highest number among the recorded ids of messages to one user so far; 0 if there is none.
+    highest_recorded_id: i64,
 }
 
 /// How far the check of an inbox has come.
@@ -162,16 +166,17 @@ impl Checker<'_> {
             Some(tag::ENTRY) => {
                 self.findings.entries += 1;
                 let entry = EntryRecord::decode_checked(key, value)?;
-                let is_ordered = entry.is_ordered;
-                match entry.message {
-                    Some(message) if is_ordered => {
+                match (entry.message, entry.is_ordered) {
+                    (Some(message), true) => {
                         self.findings.ids += 1;
-                        message.kind().ok_or(Damaged::at(key))?;
+                        if message.kind() != Some(Kind::P2p) {
+                            return Err(Damaged::at(key).into());
+                        }
                     }
-                    Some(message) => {
+                    (Some(message), false) => {
                         self.check_id(&message, Scope::Inbox(record::first_number(key)))?;
                     }
-                    None => drop(reader::message(self.view, key, value)?),
+                    (None, _) => drop(reader::message(self.view, key, value)?),
                 }
             }
             Some(tag::SHARED_MESSAGE) => {
@@ -183,6 +188,10 @@ impl Checker<'_> {
             Some(tag::MESSAGE_ID) => {
                 self.findings.ids += 1;
                 IdRecord::decode_checked(key, value)?;
+                if let Some((Kind::P2p, _, msg_id, _)) = record::id_parts(key) {
+                    let number = number_of(msg_id).unwrap_or(0);
+                    self.highest_recorded_id = self.highest_recorded_id.max(number);
+                }
             }
             Some(tag::USER) => {
                 self.findings.users += 1;
@@ -197,12 +206,28 @@ impl Checker<'_> {
                 MemberRecord::decode_checked(key, value)?;
             }
             Some(tag::FORMER_MEMBER) => drop(MemberRecord::decode_checked(key, value)?),
-            Some(
-                tag::READ_MARK | tag::TRIMMED_THROUGH | tag::SHARED_REMOVED | tag::EXPIRING_ID,
-            ) => drop(NumberRecord::decode_checked(key, value)?),
+            Some(tag::READ_MARK | tag::TRIMMED_THROUGH | tag::SHARED_REMOVED) => {
+                NumberRecord::decode_checked(key, value)?;
+            }
             Some(tag::SIGNING_KEY) => drop(SecretRecord::decode_checked(key, value)?),
             Some(tag::STATE) => {
-                self.findings.commits = StateRecord::decode_checked(key, value)?.last_commit
+                let state = StateRecord::decode_checked(key, value)?;
+                self.findings.commits = state.last_commit;
+                // The walk is by key, so all ids come before the state.
+                if state.highest_recorded_id < self.highest_recorded_id {
+                    self.findings.wrong(format!(
+                        "an id up to {} has a record, and the state says up to {}",
+                        self.highest_recorded_id, state.highest_recorded_id
+                    ));
+                }
+            }
+            Some(tag::EXPIRING_ID) => {
+                NumberRecord::decode_checked(key, value)?;
+                let (_, id) = record::expiring(key).ok_or(Damaged::at(key))?;
+                if self.view.get::<IdRecord>(id)?.is_none() {
+                    self.findings
+                        .wrong("the id of a removed message is missing");
+                }
             }
             _ => return Err(Damaged::at(key).into()),
         }

@@ -60,6 +60,9 @@ pub const ENTRY_PREFIX: &[u8] = &[tag::ENTRY];
 /// The prefix of the last removed version of each inbox.
 pub const TRIMMED_THROUGH_PREFIX: &[u8] = &[tag::TRIMMED_THROUGH];
 
+/// The prefix of the ids of all messages to one user.
+pub const P2P_ID_PREFIX: &[u8] = &[tag::MESSAGE_ID, kind_number(Kind::P2p)];
+
 /// The prefix of all message ids that expire.
 pub const EXPIRING_ID_PREFIX: &[u8] = &[tag::EXPIRING_ID];
 
@@ -94,11 +97,6 @@ pub fn inbox_prefix(uid: Uid) -> Key {
 /// Returns the key of an entry of an inbox.
 pub fn entry_key(uid: Uid, version: Version) -> Key {
     key(tag::ENTRY, [uid.0, version.0])
-}
-
-/// Returns the prefix of the ids of all messages to one user.
-pub fn p2p_ids_prefix() -> [u8; 2] {
-    [tag::MESSAGE_ID, kind_number(Kind::P2p)]
 }
 
 /// Returns the prefix of all scopes in which `source` has used `msg_id`.

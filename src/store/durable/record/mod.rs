@@ -223,10 +223,10 @@ pub struct StateRecord {
     /// The id of the store; 0 in format 1, which had none.
     #[prost(fixed64, tag = "4")]
     pub store_id: u64,
-    /// The highest number among the ids of messages to one user that have an [`IdRecord`], of those ids that are
-    /// numbers: a higher one has none. None if it is not known, as in a folder of an earlier `imd`.
-    #[prost(int64, optional, tag = "5")]
-    pub highest_id_record: Option<i64>,
+    /// The highest number among the ids of messages to one user that have an [`IdRecord`]; 0 if none is a number. No
+    /// higher number has a record.
+    #[prost(int64, tag = "5")]
+    pub highest_recorded_id: i64,
 }
 
 impl StateRecord {
@@ -277,7 +277,8 @@ impl From<&Message> for MessageRecord {
 }
 
 /// Encodes the [`EntryRecord`] of an entry with a message of its own, byte for byte as prost would. Unlike prost, it
-/// needs no copy of the message's texts. `order` is that of the entry. The contents of `out` are replaced.
+/// needs no copy of the message's texts. `order` has the fields of the entry that do not come from the message. The
+/// contents of `out` are replaced.
 pub fn encode_own(message: &Message, order: IdOrder, out: &mut Vec<u8>) {
     let kind = kind_number(message.kind).into();
     let (msg_id, text) = (message.msg_id(), message.text());
@@ -300,12 +301,29 @@ pub fn encode_own(message: &Message, order: IdOrder, out: &mut Vec<u8>) {
     fields.number(5, order.ordered_before);
 }
 
-/// Where the id of an entry's message stands among the ordered ids of the inbox: the fields of these names in an
+/// Where the id of an entry's message stands among the ordered ids of the inbox. See the fields of these names in
 /// [`EntryRecord`].
 #[derive(Debug, Clone, Copy)]
 pub struct IdOrder {
-    pub is_ordered: bool,
-    pub ordered_before: i64,
+    is_ordered: bool,
+    ordered_before: i64,
+}
+
+impl IdOrder {
+    /// The order of an entry whose own id is the highest ordered one.
+    pub const ORDERED: IdOrder = IdOrder {
+        is_ordered: true,
+        ordered_before: 0,
+    };
+
+    /// Returns the order of an entry whose id is not ordered, behind an entry up to which `highest` is the highest ordered
+    /// id of the inbox, or 0.
+    pub fn after(highest: i64) -> IdOrder {
+        IdOrder {
+            is_ordered: false,
+            ordered_before: highest,
+        }
+    }
 }
 
 impl MessageRecord {
@@ -377,20 +395,16 @@ mod tests {
             &text,
             i64::MIN,
         );
-        for (message, is_ordered, ordered_before) in [
-            (full, true, 0),
-            (empty, false, 7),
-            (negative, false, i64::MAX),
+        for (message, order) in [
+            (full, IdOrder::ORDERED),
+            (empty, IdOrder::after(7)),
+            (negative, IdOrder::after(i64::MAX)),
         ] {
             let record = EntryRecord {
                 message: Some((&message).into()),
-                is_ordered,
-                ordered_before,
+                is_ordered: order.is_ordered,
+                ordered_before: order.ordered_before,
                 ..EntryRecord::default()
-            };
-            let order = IdOrder {
-                is_ordered,
-                ordered_before,
             };
             let mut encoded = b"what was there before".to_vec();
             encode_own(&message, order, &mut encoded);

@@ -50,7 +50,7 @@ async fn a_folder_of_format_1_gets_an_id_and_keeps_what_it_has() {
     assert_eq!(send(&store, "a").await, Ok(()));
     store.close().await.unwrap();
     let format = std::fs::read_to_string(folder.path().join("format")).unwrap();
-    assert_eq!(format, "imd store, format 2\n");
+    assert_eq!(format, "imd store, format 3\n");
     let store = DurableStore::open(folder.path(), &config::Store::default()).unwrap();
     assert_eq!(store.users(Uid(0), 10).await.unwrap().len(), 3);
     store.close().await.unwrap();

@@ -68,6 +68,25 @@ fn id_records(store: &DurableStore) -> usize {
     keys(store, record::tag::MESSAGE_ID).len()
 }
 
+/// Returns the state that the last commit has left.
+fn state(store: &DurableStore) -> StateRecord {
+    let engine = store.shared.engine.read();
+    engine.as_ref().unwrap().view().state().unwrap()
+}
+
+fn highest_recorded_id(store: &DurableStore) -> String {
+    state(store).highest_recorded_id.to_string()
+}
+
+/// Writes records as no commit would.
+fn write(store: &DurableStore, changes: Vec<engine::Change>) {
+    let engine = store.shared.engine.read();
+    let engine = engine.as_ref().unwrap();
+    engine.write(changes).unwrap();
+    engine.sync().unwrap();
+    engine.publish();
+}
+
 /// Closes a store, checks its folder, and opens it again.
 async fn reopened(store: DurableStore, path: &Path, max_inbox: Option<u64>) -> DurableStore {
     store.close().await.unwrap();
@@ -117,8 +136,8 @@ async fn ids_of_every_kind_stand_in_one_inbox() {
             message: message.into(),
         }
     };
-    // In between the ordered ids are a low one, one of a client, a group's, an ack, a number that is far from the time, and one
-    // that another user has chosen too.
+    // Each round sends an ordered id, a lower one, a client's text, a group's id, an accepted message, a number that is far from
+    // the time, and the first id from another user.
     let writes = |ms: i64| {
         vec![
             to_2(1, &server_id(ms), NOW),
@@ -160,7 +179,7 @@ async fn ids_of_every_kind_stand_in_one_inbox() {
 async fn an_id_that_a_client_has_foreseen_is_stored_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open_store(folder.path(), None);
-    // More than an hour ahead of its message, so it has a record. Later the server gives it.
+    // Far ahead of its message, so it has a record. Later the server gives it.
     let later = 2 * 3_600_000;
     assert!(is_new(&store, to_2(1, &server_id(later), NOW)).await);
     assert_eq!(id_records(&store), 1);
@@ -169,25 +188,111 @@ async fn an_id_that_a_client_has_foreseen_is_stored_once() {
     assert!(!is_new(&store, to_2(1, &server_id(later), NOW + later)).await);
     assert!(is_new(&store, to_2(1, &server_id(later + 1), NOW + later)).await);
     assert_eq!(id_records(&store), 1);
-    // A folder of an earlier program does not tell the highest id that has a record.
-    {
-        let engine = store.shared.engine.read();
-        let engine = engine.as_ref().unwrap();
-        let state = engine.view().state().unwrap();
-        assert_eq!(state.highest_id_record, server_id(later).parse().ok());
-        let unknown = StateRecord {
-            highest_id_record: None,
-            ..state
-        };
-        engine.write(vec![unknown.change()]).unwrap();
-        engine.sync().unwrap();
+    assert_eq!(highest_recorded_id(&store), server_id(later));
+    // A check notices when the number is too low: nobody would look for the id then.
+    let state = StateRecord {
+        highest_recorded_id: 7,
+        ..state(&store)
+    };
+    write(&store, vec![state.change()]);
+    store.close().await.unwrap();
+    let findings = Inspection::open(folder.path()).unwrap().check();
+    assert!(
+        findings.problems[0].contains("and the state says up to 7"),
+        "{findings:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_of_format_2_is_upgraded_with_its_highest_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path(), None);
+    let later = 2 * 3_600_000;
+    for id in [server_id(later), "1".into(), "text".into()] {
+        assert!(is_new(&store, to_2(1, &id, NOW)).await);
     }
-    store = reopened(store, folder.path(), None).await;
+    // This is all that format 2 lacks.
+    let state = StateRecord {
+        highest_recorded_id: 0,
+        ..state(&store)
+    };
+    write(&store, vec![state.change()]);
+    store.close().await.unwrap();
+    std::fs::write(folder.path().join("format"), "imd store, format 2\n").unwrap();
+
+    let store = open_store(folder.path(), None);
+    assert_eq!(highest_recorded_id(&store), server_id(later));
     assert!(!is_new(&store, to_2(1, &server_id(later), NOW + later)).await);
-    assert!(is_new(&store, to_2(1, &server_id(later + 2), NOW + later)).await);
-    let engine = store.shared.engine.read();
-    let state = engine.as_ref().unwrap().view().state().unwrap();
-    assert_eq!(state.highest_id_record, server_id(later).parse().ok());
+    let store = reopened(store, folder.path(), None).await;
+    assert!(!is_new(&store, to_2(1, "1", NOW)).await);
+}
+
+#[tokio::test]
+async fn a_snapshot_has_ordered_ids_and_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path(), Some(3));
+    let later = 2 * 3_600_000;
+    let ids = [server_id(1), server_id(2), server_id(later), server_id(3)];
+    for id in &ids {
+        assert!(is_new(&store, to_2(1, id, NOW)).await);
+    }
+    assert_eq!(store.clean(NOW).await.unwrap(), 1);
+    let snapshot = store.snapshot(usize::MAX).await.unwrap();
+    store.replace(Snapshot::default()).await.unwrap();
+    assert_eq!(highest_recorded_id(&store), "0");
+    store.replace(snapshot.clone()).await.unwrap();
+    assert!(store.snapshot(usize::MAX).await.unwrap() == snapshot);
+    for id in &ids {
+        assert!(!is_new(&store, to_2(1, id, NOW)).await, "{id}");
+    }
+    let store = reopened(store, folder.path(), Some(3)).await;
+    assert_eq!(highest_recorded_id(&store), server_id(later));
+    assert!(is_new(&store, to_2(1, &server_id(4), NOW)).await);
+    assert!(!is_new(&store, to_2(1, &server_id(4), NOW)).await);
+}
+
+#[tokio::test]
+async fn an_inbox_that_was_emptied_remembers_its_young_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path(), None);
+    for ms in 1..=3 {
+        assert!(is_new(&store, to_2(1, &server_id(ms), NOW)).await);
+    }
+    let removed = store.ask(|answer| Job::Trim {
+        generation: 0,
+        uid: Uid(2),
+        through: Version(3),
+        now: NOW,
+        answer,
+    });
+    assert_eq!(removed.await.unwrap().unwrap(), 3);
+    for ms in 1..=3 {
+        assert!(!is_new(&store, to_2(1, &server_id(ms), NOW)).await, "{ms}");
+    }
+    // Without the cache, nothing tells which ids the inbox had.
+    store.shared.forget_recent();
+    for ms in 1..=3 {
+        assert!(!is_new(&store, to_2(1, &server_id(ms), NOW)).await, "{ms}");
+    }
+    assert!(is_new(&store, to_2(1, &server_id(4), NOW)).await);
+    let store = reopened(store, folder.path(), None).await;
+    assert_eq!(store.inbox_state(Uid(2)).await.unwrap().total, 4);
+}
+
+#[tokio::test]
+async fn a_damaged_newest_entry_stops_only_what_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path(), None);
+    for ms in 1..=3 {
+        assert!(is_new(&store, to_2(1, &server_id(ms), NOW)).await);
+    }
+    let key = record::entry_key(Uid(2), Version(3));
+    write(&store, vec![(key, Some(b"damaged".as_slice().into()))]);
+    store.shared.forget_recent();
+    assert!(is_new(&store, to_2(1, "text", NOW)).await);
+    let reply = store.commit(vec![to_2(1, &server_id(3), NOW)]).await;
+    assert_eq!(reply.unwrap().results, [Err(Rejected::Unreadable)]);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -212,10 +212,11 @@ impl Writer {
             return None;
         }
         self.count_given_back(before);
-        // The estimate did not count the tombstones of memtables that were still being flushed. Now they are in tables.
         let left = self.sizes().map(|(tables, ..)| match is_reopened {
+            // The estimate did not count the tombstones of memtables that were still being flushed. Closing the engine has
+            // put them into tables.
             true => (tables.dead, tables.dead),
-            false => (tables.dead + tables.stale, tables.dead),
+            false => (tables.dead + tables.stale, estimate.tables.dead),
         });
         Some(left.unwrap_or_default())
     }
