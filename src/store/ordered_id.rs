@@ -18,7 +18,8 @@ const MAX_TIME_DISTANCE: u64 = 10_000;
 /// Returns the number that an id is, if it is written as the server writes its own. A leading zero or a sign would make two
 /// texts of one number.
 pub fn number_of(msg_id: MsgId<'_>) -> Option<i64> {
-    /// The digits of the highest number. So many fit into 64 bits without a check of each.
+    /// The number of digits of `i64::MAX`. Any number of that many digits fits into a `u64`, so the loop needs no overflow
+    /// check.
     const MAX_DIGITS: usize = 19;
     let digits = msg_id.0.as_bytes();
     if digits.len() > MAX_DIGITS || !matches!(digits, [b'1'..=b'9', ..]) {

@@ -4,7 +4,7 @@
 use std::vec;
 
 use super::state::{State, WORK_AT_ONCE};
-use super::writes::{Begun, LongWrite};
+use super::writes::{FirstStep, LongWrite};
 use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
 
 /// A batch that is being committed.
@@ -12,11 +12,11 @@ pub(super) struct Batch {
     /// The writes that have not begun.
     writes: vec::IntoIter<Write>,
     /// The write of which a part is done.
-    begun: Option<LongWrite>,
+    long_write: Option<LongWrite>,
     /// The results of the writes that are done.
     results: Vec<Result<WriteOutcome, Rejected>>,
     /// The inboxes that the batch has grown.
-    grown: Vec<InboxState>,
+    grown_inboxes: Vec<InboxState>,
     /// The commit that the batch makes; none before its first piece.
     commit: Option<CommitId>,
 }
@@ -36,8 +36,8 @@ pub(super) enum Progress {
     Done,
     /// The others have to get the lock before the next piece.
     Yield,
-    /// The next write is long, and the batch has no turn for long writes.
-    NeedsTurn,
+    /// The next write is long, and the batch may do none: its caller must hold `MemoryStore::long_writes`.
+    NeedsLongWrites,
 }
 
 impl Batch {
@@ -46,19 +46,24 @@ impl Batch {
         Batch {
             results: Vec::with_capacity(writes.len()),
             writes: writes.into_iter(),
-            begun: None,
-            grown: Vec::new(),
+            long_write: None,
+            grown_inboxes: Vec::new(),
             commit: None,
         }
     }
 
-    /// Does the next piece of the batch: as many writes, or as much of a long one, as are done at once.
+    /// Does the next piece of the batch: as many writes, or as much of a long one, as are done at once. `may_do_long` says
+    /// whether the caller holds `MemoryStore::long_writes`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Replaced`] when the contents were replaced since the batch began. What it had stored is gone, and the
     /// rest must not be stored without it.
-    pub fn advance(&mut self, state: &mut State, has_turn: bool) -> Result<Progress, StoreError> {
+    pub fn advance(
+        &mut self,
+        state: &mut State,
+        may_do_long: bool,
+    ) -> Result<Progress, StoreError> {
         // One commit for the whole batch, so that an inbox which grows several times is reported once, unless another
         // batch has grown it in between.
         let CommitId { generation, number } = *self.commit.get_or_insert(CommitId {
@@ -72,12 +77,13 @@ impl Batch {
         state.last_commit_number = state.last_commit_number.max(number);
         let end = state.work + WORK_AT_ONCE;
         loop {
-            if let Some(begun) = &mut self.begun {
+            if let Some(long_write) = &mut self.long_write {
                 let steps = end.saturating_sub(state.work);
-                let Some(result) = state.continue_long(begun, steps, &mut self.grown) else {
+                let Some(result) = state.continue_long(long_write, steps, &mut self.grown_inboxes)
+                else {
                     return Ok(Progress::Yield);
                 };
-                self.begun = None;
+                self.long_write = None;
                 self.results.push(result);
             }
             let Some(next) = self.writes.as_slice().first() else {
@@ -87,20 +93,21 @@ impl Batch {
                 return Ok(Progress::Yield);
             }
             let is_long = state.is_long(next);
-            if is_long && !has_turn {
-                return Ok(Progress::NeedsTurn);
+            if is_long && !may_do_long {
+                return Ok(Progress::NeedsLongWrites);
             }
             let Some(next) = self.writes.next() else {
                 return Ok(Progress::Done);
             };
             if is_long {
-                match state.begin(next, &mut self.grown) {
-                    Ok(Begun::Long(long)) => self.begun = Some(long),
-                    Ok(Begun::Done(outcome)) => self.results.push(Ok(outcome)),
+                match state.begin(next, &mut self.grown_inboxes) {
+                    Ok(FirstStep::Long(long)) => self.long_write = Some(long),
+                    Ok(FirstStep::Done(outcome)) => self.results.push(Ok(outcome)),
                     Err(rejected) => self.results.push(Err(rejected)),
                 }
             } else {
-                self.results.push(state.apply(next, &mut self.grown));
+                self.results
+                    .push(state.apply(next, &mut self.grown_inboxes));
             }
         }
     }
@@ -109,7 +116,7 @@ impl Batch {
     pub fn finish(self) -> Committed {
         Committed {
             results: self.results,
-            grown_inboxes: self.grown,
+            grown_inboxes: self.grown_inboxes,
         }
     }
 }

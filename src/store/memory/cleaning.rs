@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::entries::Removed;
-use super::ids::identity;
+use super::entries::RemovedEntry;
+use super::ids::Identity;
 use super::inbox::{Inbox, KnownId, REMOVED_ID, RemovedId};
 use super::state::{ENTRY, State, above, body_size, id_size};
 use crate::id::{Uid, Version};
@@ -27,9 +27,9 @@ pub(super) struct Cleaning {
     max_inbox: i64,
     /// The inbox that is being cleaned; none when all are clean.
     inbox: Option<Uid>,
-    /// The newest version that is one too many in this inbox. It stays the same while the inbox is cleaned, or a flood
-    /// into one inbox could hold the cleaning there.
-    too_many: Option<Version>,
+    /// The newest version that is removed from this inbox because of `max_inbox`. Fixed by the first step in the inbox:
+    /// otherwise entries that keep arriving could hold the cleaning there for ever.
+    remove_through: Option<Version>,
     /// The number of entries that were removed.
     pub removed: u64,
     /// The messages that the last piece has removed, which the owner frees without the lock.
@@ -48,7 +48,7 @@ impl Cleaning {
             keep_ids_from: keep_ids_from(now),
             max_inbox: max_inbox.and_then(Result::ok).unwrap_or(i64::MAX),
             inbox: first.filter(|_| !retention.is_off()),
-            too_many: None,
+            remove_through: None,
             removed: 0,
             freed: Vec::new(),
         }
@@ -63,23 +63,24 @@ impl State {
         }
         for _ in 0..STEPS_AT_ONCE {
             match cleaning.inbox {
-                Some(uid) => self.remove_oldest(uid, cleaning),
-                None if self.forget_oldest(cleaning.keep_ids_from) => {}
+                Some(uid) => self.clean_step(uid, cleaning),
+                None if self.forget_expired_id(cleaning.keep_ids_from) => {}
                 None => return true,
             }
         }
         false
     }
 
-    /// Removes the oldest entry of an inbox, or else forgets the oldest id of its removed entries. If both may stay, the
-    /// cleaning goes on to the next inbox.
-    fn remove_oldest(&mut self, uid: Uid, cleaning: &mut Cleaning) {
+    /// Does one step of a cleaning in an inbox: removes the oldest entry, or else forgets the oldest ordered id of a removed
+    /// entry, or else moves the cleaning to the next inbox.
+    fn clean_step(&mut self, uid: Uid, cleaning: &mut Cleaning) {
         let mut forgot = false;
         let removed = self.inboxes.get_mut(uid).and_then(|inbox| {
             let last = inbox.entries.total().saturating_sub(cleaning.max_inbox);
-            let too_many = *cleaning.too_many.get_or_insert(last);
-            let Some(removed) = inbox.remove_if_old(too_many, cleaning.keep_from) else {
-                forgot = inbox.forget_if_old(cleaning.keep_ids_from);
+            let remove_through = *cleaning.remove_through.get_or_insert(last);
+            let Some(removed) = inbox.remove_oldest_if_due(remove_through, cleaning.keep_from)
+            else {
+                forgot = inbox.forget_oldest_if_expired(cleaning.keep_ids_from);
                 return None;
             };
             if removed.version > inbox.delivered_through {
@@ -91,8 +92,10 @@ impl State {
         if let Some(removed) = removed {
             self.used = self.used.saturating_sub(ENTRY + removed.bytes);
             match removed.message.kind {
-                Kind::Group => self.release(&removed.message, cleaning.keep_ids_from),
-                Kind::P2p | Kind::Ack => self.release_id(uid, &removed, cleaning.keep_ids_from),
+                Kind::Group => self.drop_group_entry(&removed.message, cleaning.keep_ids_from),
+                Kind::P2p | Kind::Ack => {
+                    self.keep_or_forget_id(uid, &removed, cleaning.keep_ids_from)
+                }
             }
             cleaning.removed += 1;
             cleaning.freed.push(removed.message);
@@ -100,12 +103,13 @@ impl State {
             self.used = self.used.saturating_sub(REMOVED_ID);
         } else {
             cleaning.inbox = self.inbox_uids.range(above(uid)).next().copied();
-            cleaning.too_many = None;
+            cleaning.remove_through = None;
         }
     }
 
-    /// Keeps or forgets the id of a message to `uid` alone, which was removed.
-    fn release_id(&mut self, uid: Uid, removed: &Removed, keep_ids_from: i64) {
+    /// Keeps the id of a removed entry, whose message was to `uid` alone; forgets it if the message was sent before
+    /// `keep_ids_from`.
+    fn keep_or_forget_id(&mut self, uid: Uid, removed: &RemovedEntry, keep_ids_from: i64) {
         let Some(inbox) = self.inboxes.get_mut(uid) else {
             return;
         };
@@ -124,18 +128,19 @@ impl State {
         }
         let is_it = |known: &KnownId| matches!(known, KnownId::Entry(v) if *v == removed.version);
         if !is_kept {
-            inbox.ids.forget(identity(message), is_it);
+            inbox.ids.forget(Identity::of(message), is_it);
             self.used = self.used.saturating_sub(id_size(message.msg_id()));
             return;
         }
-        if let Some(known) = inbox.ids.get_mut(identity(message), is_it) {
+        if let Some(known) = inbox.ids.get_mut(Identity::of(message), is_it) {
             *known = KnownId::Removed(Arc::clone(message));
         }
-        self.expire(Scope::Inbox(uid), Arc::clone(message));
+        self.schedule_id_expiry(Scope::Inbox(uid), Arc::clone(message));
     }
 
-    /// Accounts for an inbox that no longer holds a message to a group. The last inbox frees the text, and perhaps the id.
-    fn release(&mut self, message: &Message, keep_ids_from: i64) {
+    /// Counts that one inbox less holds a message to a group. With the last one the text is freed, and the id is forgotten
+    /// if the message was sent before `keep_ids_from`.
+    fn drop_group_entry(&mut self, message: &Message, keep_ids_from: i64) {
         let group = message.group().unwrap_or_default();
         let known = self.groups.get_mut(&group);
         let Some(known) = known.and_then(|group| group.ids.message_mut(message)) else {
@@ -152,18 +157,20 @@ impl State {
         }
         let without_text = Arc::new(message.with_text(""));
         known.message = Arc::clone(&without_text);
-        self.expire(Scope::Group(group), without_text);
+        self.schedule_id_expiry(Scope::Group(group), without_text);
     }
 
-    /// Remembers a message whose id is to be forgotten when it is old enough.
-    pub(super) fn expire(&mut self, scope: Scope, without_text: Arc<Message>) {
+    /// Schedules that the id of a message which no inbox holds is forgotten when it is old enough. The id stays known until
+    /// then.
+    pub(super) fn schedule_id_expiry(&mut self, scope: Scope, without_text: Arc<Message>) {
         self.expiring_count += 1;
         let key = (without_text.sent_at, self.expiring_count);
         self.expiring_ids.insert(key, (scope, without_text));
     }
 
-    /// Forgets the oldest id that has outlived its message, if it is old enough. Returns whether it has forgotten one.
-    fn forget_oldest(&mut self, keep_ids_from: i64) -> bool {
+    /// Forgets the oldest id in `expiring_ids`, if its message was sent before `keep_ids_from`. Returns whether it has
+    /// forgotten one.
+    fn forget_expired_id(&mut self, keep_ids_from: i64) -> bool {
         let oldest = self.expiring_ids.first_key_value();
         if oldest.is_none_or(|((sent_at, _), _)| *sent_at >= keep_ids_from) {
             return false;
@@ -176,7 +183,7 @@ impl State {
 
     /// Forgets the id of a message that no inbox holds any more.
     fn forget(&mut self, scope: Scope, message: &Message) {
-        let id = identity(message);
+        let id = Identity::of(message);
         match scope {
             Scope::Inbox(uid) => {
                 if let Some(inbox) = self.inboxes.get_mut(uid) {
@@ -185,7 +192,9 @@ impl State {
             }
             Scope::Group(group) => {
                 if let Some(group) = self.groups.get_mut(&group) {
-                    group.ids.forget(id, |known| identity(&known.message) == id);
+                    group
+                        .ids
+                        .forget(id, |known| Identity::of(&known.message) == id);
                 }
             }
         }
@@ -194,11 +203,15 @@ impl State {
 }
 
 impl Inbox {
-    /// Removes and returns the oldest entry, if its version is at most `too_many`, or it was sent before `keep_from`.
-    fn remove_if_old(&mut self, too_many: Version, keep_from: i64) -> Option<Removed> {
+    /// Removes and returns the oldest entry, if its version is at most `remove_through`, or it was sent before `keep_from`.
+    fn remove_oldest_if_due(
+        &mut self,
+        remove_through: Version,
+        keep_from: i64,
+    ) -> Option<RemovedEntry> {
         let entries = &mut self.entries;
         let is_too_old = |sent_at| sent_at < keep_from;
-        if entries.trimmed_through() >= too_many
+        if entries.trimmed_through() >= remove_through
             && !entries.oldest_sent_at().is_some_and(is_too_old)
         {
             // Room for up to three times the entries is left for new ones; more is freed.
@@ -210,15 +223,15 @@ impl Inbox {
 
     /// Forgets the oldest ordered id of a removed entry, if the message was sent before `keep_ids_from`. Returns whether one
     /// was forgotten.
-    fn forget_if_old(&mut self, keep_ids_from: i64) -> bool {
+    fn forget_oldest_if_expired(&mut self, keep_ids_from: i64) -> bool {
         let ids = &mut self.removed_ids;
-        let is_old = ids.front().is_some_and(|id| id.sent_at < keep_ids_from);
-        if is_old {
+        let is_expired = ids.front().is_some_and(|id| id.sent_at < keep_ids_from);
+        if is_expired {
             ids.pop_front();
         } else if ids.capacity() / 4 > ids.len() {
             ids.shrink_to(2 * ids.len());
         }
-        is_old
+        is_expired
     }
 }
 
@@ -408,8 +421,8 @@ mod tests {
         }
         let mut cleaning = Cleaning::new(&state, 0);
         assert_eq!(cleaning.inbox, Some(Uid(3)));
-        state.remove_oldest(Uid(3), &mut cleaning);
-        state.remove_oldest(Uid(3), &mut cleaning);
+        state.clean_step(Uid(3), &mut cleaning);
+        state.clean_step(Uid(3), &mut cleaning);
         assert_eq!(cleaning.inbox, Some(Uid(5)));
         for uid in [4, 6] {
             send(&mut state, Uid(uid), "a");

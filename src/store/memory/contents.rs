@@ -1,15 +1,14 @@
-//! Makes a snapshot of the contents, and contents of a snapshot. Serves `MemoryStore::snapshot` and
+//! Copies the contents into a snapshot, and builds contents from a snapshot. Serves `MemoryStore::snapshot` and
 //! `MemoryStore::replace`.
 
 use std::sync::Arc;
 use std::vec;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry as Slot;
+use hashbrown::{HashMap, hash_map};
 
 use super::entries::Entries;
 use super::groups::{Group, GroupMessage, GroupSummary};
-use super::ids::{Ids, identity};
+use super::ids::{Identity, Ids};
 use super::inbox::{Inbox, KnownId};
 use super::state::{
     ALLOCATION, ENTRY, NEW_INBOX, State, WORK_AT_ONCE, above, body_size, id_size, with_room,
@@ -35,7 +34,7 @@ pub(super) struct Outline {
     users: Vec<(Uid, Arc<User>)>,
     groups: Vec<(GroupId, GroupSummary)>,
     inboxes: Vec<InboxSummary>,
-    /// The value of [`State::expiring_count`].
+    /// The value of [`State::expiring_count`] at that moment.
     expiring_count: u64,
 }
 
@@ -48,9 +47,9 @@ pub(super) struct MessageCopies {
     inboxes: vec::IntoIter<InboxSummary>,
     /// The inbox of which some entries were copied.
     inbox: Option<RestOfInbox>,
-    /// The key (send time and number) of the last id without an inbox that was copied.
+    /// The key in [`State::expiring_ids`] up to which ids were copied.
     expiring: (i64, u64),
-    /// The number of the newest id without an inbox that is to be copied. Later ones are not of the snapshot.
+    /// The value of [`State::expiring_count`] at the outline; ids with a higher number are left out.
     expiring_count: u64,
     /// What was copied under the lock and is not in the builder yet.
     copied: Vec<Copied>,
@@ -67,7 +66,7 @@ struct RestOfInbox {
     copied_ids: usize,
 }
 
-/// An entry of an inbox, or an id without an inbox.
+/// An entry of an inbox, or the id of a removed message, which has no place.
 struct Copied {
     message: Arc<Message>,
     receivers: CopiedReceivers,
@@ -216,7 +215,7 @@ impl MessageCopies {
             return Some(CopiedReceivers::Known(index));
         }
         let group = state.groups.get(&message.group()?)?;
-        let known = group.ids.message(identity(message))?;
+        let known = group.ids.message(Identity::of(message))?;
         Some(CopiedReceivers::Group(Arc::clone(&known.receivers)))
     }
 
@@ -258,8 +257,8 @@ impl MessageCopies {
                 CopiedReceivers::Known(index) => index,
                 // Another entry of the piece may have added the message.
                 CopiedReceivers::Group(members) => match self.indexes.entry(address(&message)) {
-                    Slot::Occupied(index) => *index.get(),
-                    Slot::Vacant(slot) => {
+                    hash_map::Entry::Occupied(index) => *index.get(),
+                    hash_map::Entry::Vacant(slot) => {
                         *slot.insert(self.builder.message(message, members.to_vec())?)
                     }
                 },
@@ -344,7 +343,7 @@ impl State {
             places,
         } = stored;
         let is_removed = places.is_empty();
-        let id = identity(&message);
+        let id = Identity::of(&message);
         match scope {
             Scope::Inbox(uid) if is_removed => {
                 self.reserve(id_size(message.msg_id()))?;
@@ -380,7 +379,7 @@ impl State {
             }
         }
         if is_removed {
-            self.expire(scope, message);
+            self.schedule_id_expiry(scope, message);
             return Ok(());
         }
         for (uid, version) in places {

@@ -40,14 +40,14 @@ pub(super) struct Entries {
 }
 
 /// An entry that was removed.
-pub(super) struct Removed {
+pub(super) struct RemovedEntry {
     /// The message; without its text if it was to one user.
     pub message: Arc<Message>,
     /// The version that the entry had.
     pub version: Version,
     /// The bytes that the message took in its chunk; 0 if the inboxes of a group share it.
     pub bytes: usize,
-    /// Whether the entry was found by its ordered id: see [`Entries::last_ordered_id`].
+    /// Whether the entry was found by its ordered id: see [`Entries::highest_ordered_id`].
     pub has_ordered_id: bool,
 }
 
@@ -67,13 +67,14 @@ struct Chunk {
     /// A bit for each entry: whether it has an ordered id.
     ordered: [u64; CHUNK_ENTRIES / 64],
     /// The highest ordered id up to the end of the chunk, in this and all earlier chunks.
-    last_ordered_id: i64,
+    highest_ordered_id: i64,
 }
 
-/// An entry in its chunk.
-enum Stored<'a> {
-    /// The bytes of the entry in a page.
+/// A reference to an entry in its chunk.
+enum EntryRef<'a> {
+    /// The entry as it stands in a page.
     Encoded(&'a [u8]),
+    /// The message, which other inboxes have too.
     Shared(&'a Arc<Message>),
 }
 
@@ -99,8 +100,8 @@ impl Entries {
 
     /// Returns the highest id of an entry that was appended as ordered, or 0. The next ordered id has to be higher, so that
     /// entries can be found by their ordered ids without a table.
-    pub fn last_ordered_id(&self) -> i64 {
-        self.last.last_ordered_id
+    pub fn highest_ordered_id(&self) -> i64 {
+        self.last.highest_ordered_id
     }
 
     /// Appends an entry with a message to one user, which must have the version after the newest one. `ordered_id` is the
@@ -111,7 +112,7 @@ impl Entries {
         entry.write(&mut Fields::to(&mut chunk.bytes));
         if let Some(id) = ordered_id {
             chunk.mark_ordered(chunk.ends.len());
-            chunk.last_ordered_id = id;
+            chunk.highest_ordered_id = id;
         }
         self.end_entry();
     }
@@ -136,7 +137,7 @@ impl Entries {
         let needed = chunk.bytes.len() + bytes;
         if chunk.ends.len() == CHUNK_ENTRIES || needed > CHUNK_BYTES && !chunk.ends.is_empty() {
             let next = Chunk {
-                last_ordered_id: chunk.last_ordered_id,
+                highest_ordered_id: chunk.highest_ordered_id,
                 ..Chunk::default()
             };
             let mut complete = mem::replace(chunk, next);
@@ -162,17 +163,17 @@ impl Entries {
     pub fn oldest_sent_at(&self) -> Option<i64> {
         let first = self.complete.front().unwrap_or(&self.last);
         Some(match first.get(first.removed)? {
-            Stored::Encoded(bytes) => PageEntry::read(bytes).send_time,
-            Stored::Shared(message) => message.sent_at,
+            EntryRef::Encoded(bytes) => PageEntry::read(bytes).send_time,
+            EntryRef::Shared(message) => message.sent_at,
         })
     }
 
     /// Removes and returns the oldest entry.
-    pub fn pop_front(&mut self) -> Option<Removed> {
+    pub fn pop_front(&mut self) -> Option<RemovedEntry> {
         let chunk = self.complete.front_mut().unwrap_or(&mut self.last);
         let index = chunk.removed;
         let (message, bytes) = match chunk.get(index)? {
-            Stored::Encoded(bytes) => {
+            EntryRef::Encoded(bytes) => {
                 // Texts may be long, and nobody needs this one.
                 let entry = PageEntry {
                     msg: "",
@@ -180,7 +181,7 @@ impl Entries {
                 };
                 (Arc::new(Message::from_page(&entry)), bytes.len())
             }
-            Stored::Shared(_) => (chunk.shared.pop_front()?, 0),
+            EntryRef::Shared(_) => (chunk.shared.pop_front()?, 0),
         };
         let has_ordered_id = chunk.is_ordered(index);
         chunk.removed += 1;
@@ -191,7 +192,7 @@ impl Entries {
             }
         }
         self.trimmed_through += 1;
-        Some(Removed {
+        Some(RemovedEntry {
             message,
             version: self.trimmed_through,
             bytes,
@@ -254,12 +255,12 @@ impl Entries {
 
     /// Returns the entry with an ordered id.
     pub fn find_ordered(&self, id: i64) -> Option<PageEntry<'_>> {
-        if id > self.last_ordered_id() {
+        if id > self.highest_ordered_id() {
             return None;
         }
         let index = self
             .complete
-            .partition_point(|chunk| chunk.last_ordered_id < id);
+            .partition_point(|chunk| chunk.highest_ordered_id < id);
         self.complete.get(index).unwrap_or(&self.last).find(id)
     }
 
@@ -271,8 +272,8 @@ impl Entries {
         let chunk = self.complete.get(self.index_of(version));
         let chunk = chunk.unwrap_or(&self.last);
         match chunk.get(chunk.index_of(version))? {
-            Stored::Encoded(bytes) => Some(PageEntry::read(bytes)),
-            Stored::Shared(_) => None,
+            EntryRef::Encoded(bytes) => Some(PageEntry::read(bytes)),
+            EntryRef::Shared(_) => None,
         }
     }
 
@@ -301,7 +302,7 @@ fn offset(end: u32) -> usize {
 impl Chunk {
     fn clear(&mut self) {
         *self = Chunk {
-            last_ordered_id: self.last_ordered_id,
+            highest_ordered_id: self.highest_ordered_id,
             ..Chunk::default()
         };
     }
@@ -319,32 +320,40 @@ impl Chunk {
             .map_or(0, |end| offset(*end))
     }
 
-    fn get(&self, index: usize) -> Option<Stored<'_>> {
+    fn get(&self, index: usize) -> Option<EntryRef<'_>> {
         let (start, end) = (self.start(index), offset(*self.ends.get(index)?));
         if start == end {
             return self
                 .shared
                 .get(self.shared_index(index))
-                .map(Stored::Shared);
+                .map(EntryRef::Shared);
         }
-        self.bytes.get(start..end).map(Stored::Encoded)
+        self.bytes.get(start..end).map(EntryRef::Encoded)
     }
 
     /// Returns the index in `shared` of the first shared message from entry `index` on.
     fn shared_index(&self, index: usize) -> usize {
+        // All entries that are left are shared.
         if self.shared.len() == self.ends.len() - self.removed {
             return index - self.removed;
         }
+        // A shared entry takes no bytes: its end is that of the entry before.
         let mut start = self.start(self.removed);
-        let before = self.ends.get(self.removed..index).unwrap_or_default();
-        let is_shared = |end: &&u32| mem::replace(&mut start, offset(**end)) == offset(**end);
-        before.iter().filter(is_shared).count()
+        let mut count = 0;
+        for &end in self.ends.get(self.removed..index).unwrap_or_default() {
+            let end = offset(end);
+            if end == start {
+                count += 1;
+            }
+            start = end;
+        }
+        count
     }
 
     fn entry(&self, index: usize) -> Option<Entry> {
         let message = match self.get(index)? {
-            Stored::Encoded(bytes) => Arc::new(Message::from_page(&PageEntry::read(bytes))),
-            Stored::Shared(message) => Arc::clone(message),
+            EntryRef::Encoded(bytes) => Arc::new(Message::from_page(&PageEntry::read(bytes))),
+            EntryRef::Shared(message) => Arc::clone(message),
         };
         let version = self.first + index.cast_signed() as i64;
         Some(Entry { version, message })
@@ -371,7 +380,7 @@ impl Chunk {
                 high = middle;
                 continue;
             };
-            let Stored::Encoded(bytes) = self.get(ordered)? else {
+            let EntryRef::Encoded(bytes) = self.get(ordered)? else {
                 return None;
             };
             let entry = PageEntry::read(bytes);
@@ -462,7 +471,7 @@ impl Chunk {
             first: self.first + self.removed.cast_signed() as i64,
             bytes: self.bytes.get(start..).unwrap_or_default().to_vec(),
             shared: mem::take(&mut self.shared),
-            last_ordered_id: self.last_ordered_id,
+            highest_ordered_id: self.highest_ordered_id,
             ..Chunk::default()
         };
         let ends = self.ends.get(self.removed..).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ids::{Identity, Ids, VacantId, identity};
+use super::ids::{Identity, Ids, VacantId};
 use crate::id::{GroupId, Uid};
 use crate::store::members::Members;
 use crate::store::{self, Message};
@@ -40,19 +40,19 @@ pub(super) struct GroupSummary {
 impl Ids<GroupMessage> {
     /// Returns the place for a message; none if it was sent before.
     pub fn place_of(&mut self, message: &Message) -> Option<VacantId<'_, GroupMessage>> {
-        let id = identity(message);
-        self.vacancy(id, |known| identity(&known.message) == id)
+        let id = Identity::of(message);
+        self.vacancy(id, |known| Identity::of(&known.message) == id)
     }
 
     /// Returns the message with an identity.
     pub fn message(&self, id: Identity<'_>) -> Option<&GroupMessage> {
-        self.get(id, |known| identity(&known.message) == id)
+        self.get(id, |known| Identity::of(&known.message) == id)
     }
 
     /// Returns the message that has the identity of `message`.
     pub fn message_mut(&mut self, message: &Message) -> Option<&mut GroupMessage> {
-        let id = identity(message);
-        self.get_mut(id, |known| identity(&known.message) == id)
+        let id = Identity::of(message);
+        self.get_mut(id, |known| Identity::of(&known.message) == id)
     }
 }
 

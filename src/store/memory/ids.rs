@@ -9,16 +9,30 @@ use super::table::{Slot, Table, VacantSlot};
 use crate::id::{MsgId, Uid};
 use crate::store::{Kind, Message};
 
-/// What a message has in common with one that is sent again.
-pub(super) type Identity<'a> = (Kind, Uid, MsgId<'a>);
-
-/// Returns the identity of a message.
-pub(super) fn identity(message: &Message) -> Identity<'_> {
-    (message.kind, message.source, message.msg_id())
+/// Identifies a message among those of one inbox or group: a second message with this kind, sender and id is the first one,
+/// sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity<'a> {
+    pub kind: Kind,
+    pub source: Uid,
+    pub msg_id: MsgId<'a>,
 }
 
-/// Messages by their identity. `T` is what is known of each message, by which its owner finds the identity.
+impl<'a> Identity<'a> {
+    /// Returns the identity of a message.
+    pub fn of(message: &'a Message) -> Self {
+        Identity {
+            kind: message.kind,
+            source: message.source,
+            msg_id: message.msg_id(),
+        }
+    }
+}
+
+/// A table of messages by identity. `T` is what is kept of a message; the closure `is_it` of a method tells whether a `T` has
+/// the identity.
 pub(super) struct Ids<T> {
+    /// What is kept of each message, with the hash of its identity.
     known: Table<(u64, T)>,
     hasher: DefaultHashBuilder,
 }
@@ -40,10 +54,10 @@ pub(super) struct VacantId<'a, T> {
 
 impl<T> VacantId<'_, T> {
     /// Adds the message, which must be the one that the place was made for.
-    pub fn insert(self, known: T) {
+    pub fn insert(self, kept: T) {
         // The hash is kept, since to compute it again when the table grows would read every message, and since it tells most
         // messages apart without reading them.
-        self.vacant.insert((self.hash, known));
+        self.vacant.insert((self.hash, kept));
     }
 }
 
@@ -57,8 +71,7 @@ impl<T> Ids<T> {
         self.known.len() == 0
     }
 
-    /// Returns the place for a message; none if the message was sent before. `is_it` says whether a known message has the
-    /// identity.
+    /// Returns the place for a message; none if the message was sent before.
     pub fn vacancy(
         &mut self,
         identity: Identity<'_>,
@@ -76,7 +89,7 @@ impl<T> Ids<T> {
     pub fn get(&self, identity: Identity<'_>, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let hash = self.hash(identity);
         let is_it = with_hash(hash, is_it);
-        self.known.find(hash, is_it).map(|(_, what)| what)
+        self.known.find(hash, is_it).map(|(_, kept)| kept)
     }
 
     /// Returns the known message with this identity for which `is_it` is true.
@@ -87,7 +100,7 @@ impl<T> Ids<T> {
     ) -> Option<&mut T> {
         let hash = self.hash(identity);
         let is_it = with_hash(hash, is_it);
-        self.known.find_mut(hash, is_it).map(|(_, what)| what)
+        self.known.find_mut(hash, is_it).map(|(_, kept)| kept)
     }
 
     /// Forgets the message with this identity for which `is_it` is true.
@@ -105,5 +118,5 @@ impl<T> Ids<T> {
 
 /// Returns the check of an item of the table, which compares the hashes first.
 fn with_hash<T>(hash: u64, is_it: impl Fn(&T) -> bool) -> impl Fn(&(u64, T)) -> bool {
-    move |(known, what)| *known == hash && is_it(what)
+    move |(known, kept)| *known == hash && is_it(kept)
 }

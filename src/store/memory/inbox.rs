@@ -1,10 +1,20 @@
 //! The inboxes of a memory store. Serves `state`, which holds them, and the modules that read or append entries.
+//!
+//! A message or an ack to one user that is sent again is recognised by its id. Where the store finds the id depends on
+//! whether it is [ordered](crate::store::ordered_id), and on whether the entry was removed:
+//!
+//! | id | the entry is present | the entry was removed |
+//! |---|---|---|
+//! | ordered | the entry itself, by [`Entries::find_ordered`] | [`Inbox::removed_ids`], which a cleaning shortens |
+//! | other | [`Inbox::ids`], as [`KnownId::Entry`] | [`Inbox::ids`], as [`KnownId::Removed`]; `State::expiring_ids` has the time of its end |
+//!
+//! The ids of messages to a group are in `Group::ids`, and in `State::expiring_ids` when no inbox holds the message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::entries::{Entries, Removed};
-use super::ids::{Identity, Ids, VacantId, identity};
+use super::entries::{Entries, RemovedEntry};
+use super::ids::{Identity, Ids, VacantId};
 use crate::id::{MsgId, Uid, Version};
 use crate::proto::MeasuredEntry;
 use crate::store::ordered_id::{may_be_ordered, number_of};
@@ -38,7 +48,7 @@ pub(super) struct Inbox {
     pub removed_ids: VecDeque<RemovedId>,
     /// The number of the last commit that has grown the inbox.
     pub grown_in: u64,
-    /// The index of this inbox in the list of those that the commit `grown_in` has grown.
+    /// The index of this inbox among those that the commit `grown_in` has grown.
     pub grown_at: usize,
 }
 
@@ -96,14 +106,14 @@ impl Inbox {
         let new = message.msg_id();
         let number = number_of(new);
         let ordered = number.filter(|number| {
-            *number > entries.last_ordered_id() && may_be_ordered(message, *number)
+            *number > entries.highest_ordered_id() && may_be_ordered(message, *number)
         });
         if let Some(number) = ordered
             && ids.is_empty()
         {
             return Some((entries, IdPlace::Ordered(number)));
         }
-        let identity = identity(message);
+        let identity = Identity::of(message);
         if number.is_some_and(|number| is_known_by_order(entries, removed_ids, number, identity)) {
             return None;
         }
@@ -116,30 +126,35 @@ impl Inbox {
     pub fn has(&self, identity: Identity<'_>) -> bool {
         let is_known =
             |number| is_known_by_order(&self.entries, &self.removed_ids, number, identity);
-        number_of(identity.2).is_some_and(is_known)
+        number_of(identity.msg_id).is_some_and(is_known)
             || self
                 .ids
                 .get(identity, |known| known.is(&self.entries, identity))
                 .is_some()
     }
 
-    /// Counts a new entry, and reports the inbox as grown. `grown` has the inboxes that the commit with the number `commit` has
-    /// grown, each of them once unless another batch has grown it in between. Returns the version of the entry.
-    pub fn count_entry(&mut self, uid: Uid, commit: u64, grown: &mut Vec<InboxState>) -> Version {
+    /// Counts a new entry, and reports the inbox in `grown_inboxes`: those that the commit with the number `commit` has grown,
+    /// each of them once unless another batch has grown it in between. Returns the version of the entry.
+    pub fn count_entry(
+        &mut self,
+        uid: Uid,
+        commit: u64,
+        grown_inboxes: &mut Vec<InboxState>,
+    ) -> Version {
         self.ledger.stored += 1;
         let state = self.inbox_state(uid);
-        match grown.get_mut(self.grown_at) {
+        match grown_inboxes.get_mut(self.grown_at) {
             Some(known) if self.grown_in == commit => *known = state,
             _ => {
-                (self.grown_in, self.grown_at) = (commit, grown.len());
-                grown.push(state);
+                (self.grown_in, self.grown_at) = (commit, grown_inboxes.len());
+                grown_inboxes.push(state);
             }
         }
         state.total
     }
 
     /// Removes and returns the oldest entry. The read mark is at that entry at least.
-    pub fn remove_oldest(&mut self) -> Option<Removed> {
+    pub fn remove_oldest(&mut self) -> Option<RemovedEntry> {
         let removed = self.entries.pop_front()?;
         self.read = self.read.max(removed.version);
         Some(removed)
@@ -177,9 +192,9 @@ impl Inbox {
         }
     }
 
-    /// Moves the read mark to `after`, and counts the entries up to `current` as delivered. Returns how many were not counted
-    /// before.
-    pub fn count_delivered(&mut self, after: Version, current: Version) -> u64 {
+    /// Records that a page of the entries after `after`, up to `current`, was read: moves the read mark to `after`, and counts
+    /// the entries as delivered. Returns how many of them were not counted before.
+    pub fn record_page_read(&mut self, after: Version, current: Version) -> u64 {
         let start = self.start(after);
         if after <= self.entries.total() {
             self.read = self.read.max(start);
@@ -202,10 +217,9 @@ impl KnownId {
             KnownId::Entry(version) => {
                 let entry = entries.get_encoded(*version);
                 entry.is_some_and(|entry| {
-                    let (kind, source, msg_id) = identity;
-                    entry.msg_type == kind.msg_type()
-                        && entry.source_uid == source.0
-                        && entry.msg_id == msg_id.0
+                    entry.msg_type == identity.kind.msg_type()
+                        && entry.source_uid == identity.source.0
+                        && entry.msg_id == identity.msg_id.0
                 })
             }
             KnownId::Removed(_) => self.is_removed(identity),
@@ -214,7 +228,7 @@ impl KnownId {
 
     /// Returns whether this message was removed and has an identity.
     pub fn is_removed(&self, identity: Identity<'_>) -> bool {
-        matches!(self, KnownId::Removed(message) if self::identity(message) == identity)
+        matches!(self, KnownId::Removed(message) if Identity::of(message) == identity)
     }
 }
 
@@ -241,16 +255,16 @@ fn is_known_by_order(
     entries: &Entries,
     removed: &VecDeque<RemovedId>,
     number: i64,
-    (kind, source, _): Identity<'_>,
+    identity: Identity<'_>,
 ) -> bool {
-    if kind != Kind::P2p || number > entries.last_ordered_id() {
+    if identity.kind != Kind::P2p || number > entries.highest_ordered_id() {
         return false;
     }
     let is_removed = || {
         let index = removed.binary_search_by_key(&number, |removed| removed.id);
         let found = index.ok().and_then(|index| removed.get(index));
-        found.is_some_and(|removed| removed.source == source)
+        found.is_some_and(|removed| removed.source == identity.source)
     };
     let entry = entries.find_ordered(number);
-    entry.is_some_and(|entry| entry.source_uid == source.0) || is_removed()
+    entry.is_some_and(|entry| entry.source_uid == identity.source.0) || is_removed()
 }

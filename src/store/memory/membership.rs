@@ -1,7 +1,7 @@
 //! The writes that create groups and add or remove members. Serves `state`, which does all writes.
 //!
 //! Before somebody becomes a member of a group, the group is added to that user's groups. So the groups of a user contain
-//! at least those in which a message may be that the user accepts.
+//! at least those whose messages the user may accept by an ack.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const NEW_MEMBER: usize = 192;
 const MEMBERSHIP: usize = 2 * size_of::<GroupId>();
 
 /// A group that is being created, or that others are joining. The group is added to the groups of its new members in
-/// steps, and changes in the last of them.
+/// steps. The group itself is created, or gets the members, in the last step.
 pub(super) struct NewMembers {
     gid: GroupId,
     change: GroupChange,
@@ -100,7 +100,7 @@ impl State {
         }))
     }
 
-    /// Does `steps` steps of a creation or of a joining, and returns its result when it is done.
+    /// Does up to `steps` steps of a creation or of a joining, and returns its result when it is done.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl State {
         Some(self.change_group(new))
     }
 
-    /// Does what all new members of a group were prepared for.
+    /// Creates the group, or adds the new members to it. Each of them must have the group among their groups.
     fn change_group(&mut self, new: &mut NewMembers) -> Result<WriteOutcome, Rejected> {
         let uids = std::mem::take(&mut new.uids);
         match &new.change {

@@ -14,7 +14,7 @@
 //! | `ids` | message ids, by which a message that is sent again is recognised |
 //! | `table` | the hash tables of ids and inboxes, which grow in steps |
 //! | `cleaning` | removes old entries and ids |
-//! | `contents` | makes a snapshot of the contents, and contents of a snapshot |
+//! | `contents` | copies the contents into a snapshot, and builds contents from a snapshot |
 
 mod batch;
 mod cleaning;
@@ -34,7 +34,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Mutex as Turn;
 
 use super::{
     self as store, AccountStore, Committed, EncodedPage, InboxState, Ledger, MessageStore, Page,
@@ -55,11 +54,11 @@ const SHORT_MESSAGE: usize = NEW_INBOX + 320;
 pub struct MemoryStore {
     signing_key: [u8; 32],
     state: Mutex<State>,
-    /// The turn of what writes to many users in pieces. One at a time does, so that all members of a group have its
-    /// messages in one order, and a snapshot begins when no message is in a part of its inboxes only.
-    long_writes: Turn<()>,
-    /// The turn of a cleaning or of a snapshot, which would miss the entries that are removed while it is made.
-    removals: Turn<()>,
+    /// Held by a commit while it does long writes, one commit at a time, so that all members of a group have its messages
+    /// in one order. A snapshot takes it to begin while no message is in only some of its inboxes.
+    long_writes: tokio::sync::Mutex<()>,
+    /// Held by a cleaning or a snapshot: a snapshot would miss entries that are removed while it is made.
+    removals: tokio::sync::Mutex<()>,
 }
 
 /// Leaves out the contents, which must not reach a log.
@@ -89,17 +88,17 @@ impl MemoryStore {
         MemoryStore {
             signing_key: rand::random(),
             state: Mutex::new(state),
-            long_writes: Turn::default(),
-            removals: Turn::default(),
+            long_writes: tokio::sync::Mutex::default(),
+            removals: tokio::sync::Mutex::default(),
         }
     }
 }
 
 impl MemoryStore {
-    /// Does the next piece of a batch.
-    fn advance(&self, batch: &mut Batch, has_turn: bool) -> Result<Progress, StoreError> {
+    /// Does the next piece of a batch. `may_do_long` says whether the caller holds `long_writes`.
+    fn advance(&self, batch: &mut Batch, may_do_long: bool) -> Result<Progress, StoreError> {
         let mut state = self.state.lock();
-        let progress = batch.advance(&mut state, has_turn)?;
+        let progress = batch.advance(&mut state, may_do_long)?;
         if progress == Progress::Yield {
             // Otherwise the next piece could have the lock again before a thread that waits for it has woken up.
             MutexGuard::unlock_fair(state);
@@ -134,12 +133,12 @@ impl MemoryStore {
 impl MessageStore for MemoryStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<Committed, StoreError> {
         let mut batch = Batch::new(batch);
-        let mut turn = None;
+        let mut long_writes = None;
         loop {
-            match self.advance(&mut batch, turn.is_some())? {
+            match self.advance(&mut batch, long_writes.is_some())? {
                 Progress::Done => return Ok(batch.finish()),
                 Progress::Yield => tokio::task::yield_now().await,
-                Progress::NeedsTurn => turn = Some(self.long_writes.lock().await),
+                Progress::NeedsLongWrites => long_writes = Some(self.long_writes.lock().await),
             }
         }
     }
@@ -158,7 +157,7 @@ impl MessageStore for MemoryStore {
             return Ok(EMPTY_PAGE);
         };
         let page = inbox.page(uid, after, limit);
-        ledger.delivered += inbox.count_delivered(after, page.current);
+        ledger.delivered += inbox.record_page_read(after, page.current);
         Ok(page)
     }
 
@@ -176,7 +175,7 @@ impl MessageStore for MemoryStore {
             return Ok(EncodedPage::new(uid, &EMPTY_PAGE));
         };
         let page = inbox.encoded_page(uid, after, limit);
-        ledger.delivered += inbox.count_delivered(after, page.current);
+        ledger.delivered += inbox.record_page_read(after, page.current);
         Ok(page)
     }
 
@@ -406,7 +405,8 @@ mod tests {
         let mut snapshot = store.snapshot(usize::MAX);
         for turns in 1..=2 {
             assert!(futures_util::poll!(&mut first).is_pending());
-            // The other message waits for its turn, and the snapshot until no message is in some of its inboxes only.
+            // The other message waits until this one is stored, and the snapshot until no message is in only some of its
+            // inboxes.
             assert!(futures_util::poll!(&mut second).is_pending());
             assert!(futures_util::poll!(&mut snapshot).is_pending());
             for (uid, total) in [(1, 1), (LARGE, 0)] {

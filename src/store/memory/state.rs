@@ -15,16 +15,16 @@ use crate::store::{InboxState, Ledger, Message, Rejected, Retention, Scope, User
 /// The approximate memory that a map entry or a shared allocation takes besides its contents, in bytes.
 pub(super) const ALLOCATION: usize = 64;
 
-/// The memory that the first entry of an inbox takes in addition to that of a later one, in bytes. The table of inboxes may have
-/// room for twice of them.
+/// The memory that the first entry of an inbox takes in addition to that of a later one, in bytes. The table of inboxes
+/// may have room for twice the inboxes that it holds.
 pub(super) const NEW_INBOX: usize = 2 * size_of::<(Uid, Inbox)>() + FIRST_BYTES;
 
 /// The memory that an entry takes in an inbox in addition to its bytes, in bytes: its place in the lists of a chunk, which may
 /// have room for twice their entries.
 pub(super) const ENTRY: usize = 2 * (size_of::<Arc<Message>>() + size_of::<u32>());
 
-/// The most work that is done before others get the lock, also in the middle of a batch or of a list. Its unit is an
-/// entry of an inbox, or what takes about as long: a request that stores nothing works too.
+/// The limit of work that is done before others get the lock, also inside a batch or a list. One unit is the time to append
+/// an entry; a write that stores nothing counts one unit too.
 pub(super) const WORK_AT_ONCE: usize = 2_048;
 
 /// How many members of a group are searched or copied in the time that an entry takes, approximately.
@@ -52,15 +52,17 @@ pub(super) struct State {
     /// The registered users, shared with a snapshot that is being made.
     pub users: BTreeMap<Uid, Arc<User>>,
     pub groups: BTreeMap<GroupId, Group>,
-    /// The groups that each user is or was a member of, in which a message may be that the user accepts. Sorted.
+    /// For each user, the sorted ids of the groups of which the user is or was a member. An ack is looked for among the
+    /// messages of these groups.
     pub groups_of: UidMap<Vec<GroupId>>,
     pub inboxes: UidMap<Inbox>,
     /// The keys of `inboxes`, in order: lists and cleanings walk them in steps, and let others have the lock in
     /// between.
     pub inbox_uids: BTreeSet<Uid>,
     pub retention: Retention,
-    /// The messages that no inbox holds any more and whose ids are still remembered, without their texts, with where
-    /// their ids are. The key is the send time, with a number that makes it unique.
+    /// The messages that no inbox holds any more and whose ids are still known, without their texts. Each has the scope in
+    /// which its id is known: an inbox or a group. The key is the send time, with a number that makes it unique. Ordered
+    /// ids are not here: see [`inbox`](super::inbox).
     pub expiring_ids: BTreeMap<(i64, u64), (Scope, Arc<Message>)>,
     /// How many messages were ever added to `expiring_ids`.
     pub expiring_count: u64,

@@ -12,8 +12,8 @@ use hashbrown::hash_table::{Entry, HashTable, VacantEntry};
 
 use crate::id::Uid;
 
-/// How many items a segment has on average when the next is added. A segment that was not split for longest has twice as
-/// many, which fit into 1,024 buckets.
+/// How many items a segment has on average when the next is added. The segment whose last split is
+/// longest ago has twice as many, which fit into 1,024 buckets.
 const SEGMENT: usize = 448;
 
 /// The first of the bits of a hash that select the segment. The segment itself uses the lowest and the highest bits.
@@ -128,7 +128,7 @@ impl<T> Table<T> {
     /// Returns the index of the segment of a hash: 0 is the first, and 1 begins the others.
     fn index(&self, hash: u64) -> usize {
         let index = index_bits(hash) & self.mask;
-        // What belongs into a segment that was not added yet is in the one that will be split for it.
+        // The items of a segment that was not added yet are in the segment that will be split for it.
         if index <= self.more.len() {
             index
         } else {

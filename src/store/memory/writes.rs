@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::groups::GroupMessage;
+use super::ids::Identity;
 use super::inbox::Inbox;
 use super::membership::NewMembers;
 use super::state::{
@@ -17,9 +18,11 @@ use crate::id::{MsgId, Uid, Version};
 use crate::store::members::Members;
 use crate::store::{InboxState, Kind, Message, Rejected, Write, WriteOutcome};
 
-/// The result of the beginning of a write.
-pub(super) enum Begun {
+/// The result of the first step of a write.
+pub(super) enum FirstStep {
+    /// The write is done.
     Done(WriteOutcome),
+    /// The rest of the write is to be done by [`State::continue_long`].
     Long(LongWrite),
 }
 
@@ -33,7 +36,7 @@ pub(super) enum LongWrite {
 /// A message to a group that is being put into the inboxes of the members.
 pub(super) struct FanOut {
     message: Arc<Message>,
-    /// The members of the group when the message came.
+    /// The members of the group when the write began.
     members: Members,
     /// How many of the members have the message.
     done: usize,
@@ -54,7 +57,7 @@ impl State {
         users > WORK_AT_ONCE
     }
 
-    /// Does one write, as a whole or not at all. `grown` has the inboxes that the present commit has grown.
+    /// Does one write, as a whole or not at all. `grown_inboxes` has the inboxes that the present commit has grown.
     ///
     /// # Errors
     ///
@@ -62,14 +65,14 @@ impl State {
     pub fn apply(
         &mut self,
         write: Write,
-        grown: &mut Vec<InboxState>,
+        grown_inboxes: &mut Vec<InboxState>,
     ) -> Result<WriteOutcome, Rejected> {
-        let mut long = match self.begin(write, grown)? {
-            Begun::Done(outcome) => return Ok(outcome),
-            Begun::Long(long) => long,
+        let mut long = match self.begin(write, grown_inboxes)? {
+            FirstStep::Done(outcome) => return Ok(outcome),
+            FirstStep::Long(long) => long,
         };
         loop {
-            if let Some(result) = self.continue_long(&mut long, usize::MAX, grown) {
+            if let Some(result) = self.continue_long(&mut long, usize::MAX, grown_inboxes) {
                 return result;
             }
         }
@@ -80,18 +83,24 @@ impl State {
     /// # Errors
     ///
     /// The reason for which the write is refused. Nothing has changed then.
-    pub fn begin(&mut self, write: Write, grown: &mut Vec<InboxState>) -> Result<Begun, Rejected> {
+    pub fn begin(
+        &mut self,
+        write: Write,
+        grown_inboxes: &mut Vec<InboxState>,
+    ) -> Result<FirstStep, Rejected> {
         self.work += 1;
         let outcome = match write {
-            Write::P2p { target, message } => self.put_into_inbox(target, &message, grown)?,
+            Write::P2p { target, message } => {
+                self.put_into_inbox(target, &message, grown_inboxes)?
+            }
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id()) {
                     return Err(Rejected::NoSuchMessage);
                 }
-                self.put_into_inbox(target, &message, grown)?
+                self.put_into_inbox(target, &message, grown_inboxes)?
             }
             Write::Group { message } => match self.begin_fan_out(message)? {
-                Some(fan_out) => return Ok(Begun::Long(LongWrite::FanOut(fan_out))),
+                Some(fan_out) => return Ok(FirstStep::Long(LongWrite::FanOut(fan_out))),
                 None => WriteOutcome::Duplicate,
             },
             Write::Register { uid, user } => {
@@ -110,14 +119,14 @@ impl State {
                 made_at,
             } => {
                 let new = self.begin_creation(group, name, owner, &members, made_at)?;
-                return Ok(Begun::Long(LongWrite::NewMembers(new)));
+                return Ok(FirstStep::Long(LongWrite::NewMembers(new)));
             }
             Write::Join {
                 group,
                 uids,
                 max_members,
             } => match self.begin_joining(group, &uids, max_members)? {
-                Some(new) => return Ok(Begun::Long(LongWrite::NewMembers(new))),
+                Some(new) => return Ok(FirstStep::Long(LongWrite::NewMembers(new))),
                 None => WriteOutcome::Done,
             },
             Write::Quit { group, uid } => self.quit(group, uid)?,
@@ -134,7 +143,7 @@ impl State {
                 WriteOutcome::Done
             }
         };
-        Ok(Begun::Done(outcome))
+        Ok(FirstStep::Done(outcome))
     }
 
     /// Does up to `steps` steps of a write that has begun, and returns its result when it is done.
@@ -142,10 +151,12 @@ impl State {
         &mut self,
         long: &mut LongWrite,
         steps: usize,
-        grown: &mut Vec<InboxState>,
+        grown_inboxes: &mut Vec<InboxState>,
     ) -> Option<Result<WriteOutcome, Rejected>> {
         match long {
-            LongWrite::FanOut(fan_out) => self.continue_fan_out(fan_out, steps, grown).map(Ok),
+            LongWrite::FanOut(fan_out) => {
+                self.continue_fan_out(fan_out, steps, grown_inboxes).map(Ok)
+            }
             LongWrite::NewMembers(new) => self.continue_members(new, steps),
         }
     }
@@ -155,7 +166,7 @@ impl State {
         &mut self,
         target: Uid,
         message: &Message,
-        grown: &mut Vec<InboxState>,
+        grown_inboxes: &mut Vec<InboxState>,
     ) -> Result<WriteOutcome, Rejected> {
         let inbox = match self.inboxes.slot(target) {
             Slot::Occupied((_, inbox)) => inbox,
@@ -181,7 +192,7 @@ impl State {
         self.latest_time_ms = self.latest_time_ms.max(message.sent_at);
         place.append(entries, &entry);
         self.ledger.stored += 1;
-        let version = inbox.count_entry(target, self.current_commit, grown);
+        let version = inbox.count_entry(target, self.current_commit, grown_inboxes);
         Ok(WriteOutcome::Stored {
             uid: target,
             version,
@@ -232,7 +243,7 @@ impl State {
         &mut self,
         fan_out: &mut FanOut,
         steps: usize,
-        grown: &mut Vec<InboxState>,
+        grown_inboxes: &mut Vec<InboxState>,
     ) -> Option<WriteOutcome> {
         let before = fan_out.done;
         for &uid in fan_out.members.iter().skip(before).take(steps) {
@@ -245,7 +256,7 @@ impl State {
                 }
             };
             inbox.entries.push_shared(Arc::clone(&fan_out.message));
-            inbox.count_entry(uid, self.current_commit, grown);
+            inbox.count_entry(uid, self.current_commit, grown_inboxes);
         }
         let steps = fan_out.done - before;
         self.work += steps;
@@ -257,8 +268,13 @@ impl State {
 
     /// Returns whether `uid` has received a message with this id from `source`, alone or as a member of a group.
     fn has_received(&mut self, uid: Uid, source: Uid, msg_id: MsgId<'_>) -> bool {
+        let identity = |kind| Identity {
+            kind,
+            source,
+            msg_id,
+        };
         let inbox = self.inboxes.get(uid);
-        if inbox.is_some_and(|inbox| inbox.has((Kind::P2p, source, msg_id))) {
+        if inbox.is_some_and(|inbox| inbox.has(identity(Kind::P2p))) {
             return true;
         }
         let groups = self.groups_of.get(uid).into_iter().flatten();
@@ -267,7 +283,7 @@ impl State {
             .filter_map(|group| {
                 work += 1;
                 let group = self.groups.get(group)?;
-                group.ids.message((Kind::Group, source, msg_id))
+                group.ids.message(identity(Kind::Group))
             })
             .map(|known| &known.receivers)
             .inspect(|members| searched += members.len())
