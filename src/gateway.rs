@@ -29,7 +29,7 @@ use crate::registry::{Record, Registry};
 use crate::session::{
     Deadlines, FaultPoint, Handler, ListenerContext, RequestBatch, SessionManager,
 };
-use crate::shutdown::Shutdown;
+use crate::task_group::TaskGroup;
 
 thread_local! {
     /// Chooses servers by the strategy `random`. A cheap generator is enough, since the choice is no secret.
@@ -232,10 +232,10 @@ impl ServerList {
     }
 
     /// Reads the list again at every tick, until the shutdown begins.
-    pub async fn keep_fresh(self: Arc<Self>, mut ticks: Box<dyn Ticks>, shutdown: Shutdown) {
+    pub async fn keep_fresh(self: Arc<Self>, mut ticks: Box<dyn Ticks>, tasks: TaskGroup) {
         loop {
             tokio::select! {
-                () = shutdown.begun() => return,
+                () = tasks.shutdown_begun() => return,
                 _ = ticks.tick() => self.refresh().await,
             }
         }

@@ -126,7 +126,7 @@
 //! | [`config`] | the model of imd.toml |
 //! | [`proto`] | the messages, commands and error codes of the wire contract |
 //! | [`id`], [`idgen`] | the ids of users, groups, versions and messages; snowflake ids |
-//! | [`clock`], [`metrics`], [`shutdown`] | time, counters, and the end of tasks |
+//! | [`clock`], [`metrics`], [`task_group`] | time, counters, and tasks that end together |
 //! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
 //! | `sharded`, `phc` | maps with many locks; password hashes |
 //!
@@ -175,9 +175,9 @@ pub mod reset;
 pub mod service;
 pub mod session;
 pub(crate) mod sharded;
-pub mod shutdown;
 pub mod stack;
 pub mod store;
+pub mod task_group;
 pub mod text;
 pub mod transport;
 

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::session::{Connection, Handler, ListenerContext, Pause};
-use crate::shutdown::Shutdown;
+use crate::task_group::TaskGroup;
 use crate::transport::Transport;
 
 /// How many connections the system queues until they are accepted.
@@ -100,7 +100,7 @@ pub fn bind_without_listening(addr: SocketAddr) -> io::Result<TcpSocket> {
 pub async fn accept(
     listener: TcpListener,
     admission: Admission,
-    shutdown: Shutdown,
+    tasks: TaskGroup,
     pause: Arc<Pause>,
     mut serve: impl FnMut(TcpStream, SocketAddr, ConnectionPermit),
 ) {
@@ -111,10 +111,10 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.begun() => return,
+            () = tasks.shutdown_begun() => return,
             () = pause.paused() => {
                 tokio::select! {
-                    () = shutdown.begun() => return,
+                    () = tasks.shutdown_begun() => return,
                     () = pause.resumed() => continue,
                 }
             }
@@ -126,7 +126,7 @@ pub async fn accept(
             Err(error) => {
                 tracing::warn!(listener = %addr, %error, "can't accept, trying again");
                 tokio::select! {
-                    () = shutdown.begun() => return,
+                    () = tasks.shutdown_begun() => return,
                     () = tokio::time::sleep(back_off) => {}
                 }
                 back_off = (back_off * 2).min(LONGEST_BACK_OFF);
@@ -135,7 +135,7 @@ pub async fn accept(
         };
         back_off = BACK_OFF;
         let permit = tokio::select! {
-            () = shutdown.begun() => return,
+            () = tasks.shutdown_begun() => return,
             permit = admission.permit(addr) => permit,
         };
         // A socket that takes no options was closed by its peer.

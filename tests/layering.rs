@@ -22,7 +22,7 @@ const TIERS: &[&[&str]] = &[
         "number",
         "phc",
         "sharded",
-        "shutdown",
+        "task_group",
         "text",
         "file_target",
     ],

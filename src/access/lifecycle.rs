@@ -81,7 +81,7 @@ impl AccessServer {
         let manager = self.sessions();
         if self.try_kill().await.is_err() {
             // The server is down, or another caller is killing it: in that case this call waits for the same end.
-            self.warn_of_unfinished(manager.tasks().ended_within(Duration::ZERO).await);
+            self.warn_of_unfinished(manager.tasks().end_at_once().await);
         }
     }
 
@@ -106,7 +106,7 @@ impl AccessServer {
             Arc::clone(&lifecycle.manager)
         };
         manager.kill();
-        self.warn_of_unfinished(manager.tasks().ended_within(Duration::ZERO).await);
+        self.warn_of_unfinished(manager.tasks().end_at_once().await);
         self.hold_address();
         Ok(())
     }

@@ -42,8 +42,8 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Makes a new record of the server, with its current number of sessions.
-    fn record(&self) -> Record {
+    /// Makes a new record of the server, with its current number of sessions, and counts it in `renewals`.
+    fn new_record(&self) -> Record {
         Record {
             name: self.name.clone(),
             addr: self.advertised.clone(),
@@ -85,7 +85,7 @@ impl Registration {
     async fn try_renew(&self, ttl: Duration) -> Result<(), Unreachable> {
         let mut lease = self.lease.lock().await;
         if let Some(held) = &*lease {
-            match self.registry.renew(held, self.record(), ttl).await {
+            match self.registry.renew(held, self.new_record(), ttl).await {
                 Ok(()) => return Ok(()),
                 // The registry may still have the lease, so the server must not register again.
                 Err(RenewError::Unreachable(error)) => return Err(error),
@@ -95,17 +95,17 @@ impl Registration {
             }
             *lease = None;
         }
-        *lease = Some(self.registry.register(self.record(), ttl).await?);
+        *lease = Some(self.registry.register(self.new_record(), ttl).await?);
         Ok(())
     }
 
     /// Renews the lease at every tick until the server's shutdown begins, and then gives it back. A paused server does
     /// not renew its lease, and a killed one leaves it to expire.
     pub async fn keep(self: Arc<Self>, mut ticks: Box<dyn Ticks>) {
-        let shutdown = self.manager.tasks();
+        let tasks = self.manager.tasks();
         loop {
             let until_next = tokio::select! {
-                () = shutdown.begun() => break,
+                () = tasks.shutdown_begun() => break,
                 until_next = ticks.tick() => until_next,
             };
             if self.manager.is_paused() {
@@ -114,7 +114,7 @@ impl Registration {
             // The clock may be about to leap over heartbeats, and the lease must not expire before the next one.
             let ttl = self.ttl + until_next.saturating_sub(self.heartbeat);
             tokio::select! {
-                () = shutdown.begun() => break,
+                () = tasks.shutdown_begun() => break,
                 () = self.beat(ttl) => {}
             }
         }
@@ -124,7 +124,7 @@ impl Registration {
         tokio::select! {
             biased;
             () = self.deregister() => {}
-            () = shutdown.hurried() => {}
+            () = tasks.hurried() => {}
         }
     }
 
@@ -145,9 +145,9 @@ impl Registration {
             Action::Delay { .. } => {
                 let delayed = Arc::clone(self);
                 self.manager.tasks().spawn(async move {
-                    let shutdown = delayed.manager.tasks();
+                    let tasks = delayed.manager.tasks();
                     tokio::select! {
-                        () = shutdown.begun() => return,
+                        () = tasks.shutdown_begun() => return,
                         () = hit.hold.wait() => {}
                     }
                     if !delayed.manager.is_paused() {

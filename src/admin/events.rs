@@ -25,7 +25,7 @@ use crate::lab::{
 use crate::lab::{EventKind, describe};
 use crate::number::{Id, Whole};
 use crate::proto::Cmd;
-use crate::shutdown::Shutdown;
+use crate::task_group::TaskGroup;
 
 /// How long `/v1/wait` waits, if the request sets no timeout.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -293,7 +293,7 @@ fn follow(deps: &Deps, filter: Filter, headers: &HeaderMap) -> Result<Response, 
         reader: mark.map_or_else(|| journal.read_new(), |mark| journal.read(mark)),
         journal: Arc::clone(journal),
         filter,
-        shutdown: deps.shutdown.clone(),
+        tasks: deps.tasks.clone(),
         _permit: permit,
     };
     let events = stream::unfold(follower, async |mut follower| {
@@ -312,7 +312,7 @@ struct Follower {
     reader: Reader,
     journal: Arc<Journal>,
     filter: Filter,
-    shutdown: Shutdown,
+    tasks: TaskGroup,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -324,7 +324,7 @@ impl Follower {
                 // Events that have already happened are sent before the stream ends.
                 biased;
                 step = self.reader.step() => step,
-                () = self.shutdown.begun() => return None,
+                () = self.tasks.shutdown_begun() => return None,
             };
             match step {
                 Step::Gap { missed, last } => return Some(gap(missed, last)),
@@ -396,7 +396,7 @@ pub async fn wait(
     let seen = async {
         tokio::select! {
             event = seen => Some(event),
-            () = deps.shutdown.begun() => None,
+            () = deps.tasks.shutdown_begun() => None,
         }
     };
     match running::timeout(timeout, seen).await {

@@ -30,11 +30,11 @@ impl LargeAnswers {
         &self,
         make: impl FnOnce() -> R + Send + 'static,
     ) -> Result<Response, Problem> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        let turn = turn.map_err(Problem::broken)?;
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        let permit = permit.map_err(Problem::broken)?;
         let made = tokio::task::spawn_blocking(move || {
             // Held by the thread, which goes on if the request is cancelled: the next answer must not be made beside this one.
-            let _turn = turn;
+            let _permit = permit;
             make().into_response()
         });
         made.await.map_err(Problem::broken)

@@ -43,8 +43,8 @@ use axum::Router;
 use crate::config;
 use crate::core::Core;
 use crate::reset::Reset;
-use crate::shutdown::Shutdown;
 use crate::stack::Stack;
+use crate::task_group::TaskGroup;
 pub use events::Followers;
 use guard::Guard;
 pub use large::LargeAnswers;
@@ -77,8 +77,8 @@ pub struct Deps {
     pub downloads: Downloads,
     /// The behaviours of the original stack that are switched on.
     pub quirks: config::Quirks,
-    /// The shutdown of the API, which ends the event streams and tracks work that must outlive its request.
-    pub shutdown: Shutdown,
+    /// The tasks of the API: work that must outlive its request. The shutdown of the group also ends the event streams.
+    pub tasks: TaskGroup,
 }
 
 /// Returns the router of the whole API, guarded by the hosts and the token of the config.

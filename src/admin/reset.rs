@@ -44,8 +44,8 @@ impl From<Confirm> for Confirmed {
 /// possible file. Snapshots are made one after another, because each is in memory while it is made.
 #[derive(Debug, Clone)]
 pub struct Downloads {
-    /// The turn to make a snapshot.
-    turn: Arc<Semaphore>,
+    /// One permit: it is held while a snapshot is made.
+    making: Arc<Semaphore>,
     /// The free memory: one permit for each byte.
     memory: Arc<Semaphore>,
 }
@@ -53,7 +53,7 @@ pub struct Downloads {
 impl Default for Downloads {
     fn default() -> Self {
         Downloads {
-            turn: Arc::new(Semaphore::new(1)),
+            making: Arc::new(Semaphore::new(1)),
             memory: Arc::new(Semaphore::new(SNAPSHOT_LIMIT)),
         }
     }
@@ -115,8 +115,8 @@ pub async fn reset(
 /// 409 if the contents are too large for a snapshot, 503 if other downloads take the memory, and 500 if the store has failed.
 pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Problem> {
     let downloads = &deps.downloads;
-    let turn = Arc::clone(&downloads.turn).acquire_owned().await;
-    let turn = turn.map_err(Problem::broken)?;
+    let permit = Arc::clone(&downloads.making).acquire_owned().await;
+    let permit = permit.map_err(Problem::broken)?;
     let snapshot = deps.core.snapshot().await;
     let snapshot = snapshot.map_err(|error| match error {
         SaveError::TooLarge { .. } => Problem::conflict(error),
@@ -127,11 +127,11 @@ pub async fn save(State(deps): State<Arc<Deps>>) -> Result<impl IntoResponse, Pr
         let mut file = Vec::new();
         let written = snapshot.write(&mut file);
         file.shrink_to_fit();
-        // The turn is passed through, because this thread goes on when its request is cancelled: the next snapshot must
+        // The permit is passed through, because this thread goes on when its request is cancelled: the next snapshot must
         // not be made beside it.
-        written.map(|()| (file, turn))
+        written.map(|()| (file, permit))
     });
-    let (file, _turn) = file
+    let (file, _permit) = file
         .await
         .map_err(Problem::broken)?
         .map_err(Problem::broken)?;
@@ -178,7 +178,7 @@ async fn run_to_completion<T: Send + 'static>(
     let (answer, answered) = oneshot::channel();
     // If the client has disconnected, the result can't be sent, which is no error.
     let work = async { drop(answer.send(work.await)) };
-    deps.shutdown.spawn(work);
+    deps.tasks.spawn(work);
     answered.await.map_err(Problem::broken)
 }
 

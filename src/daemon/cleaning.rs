@@ -8,29 +8,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Ticks};
-use crate::shutdown::Shutdown;
 use crate::store::{KEEP_IDS, StoreAdmin};
+use crate::task_group::TaskGroup;
 
 /// The time between two cleanings of the store, on the clock of the stack.
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Has the store remove what its retention no longer keeps, at each tick and whenever the store says that a
-/// cleaning is due. Ends when the shutdown begins. A cleaning that is in progress then may go on until the shutdown is
-/// hurried, since the store is closed only after it.
+/// cleaning is due. Ends when the shutdown begins. A cleaning that is in progress then may go on until it is asked to
+/// end at once, since the store is closed only after it.
 pub(super) async fn keep_clean(
     store: Arc<dyn StoreAdmin>,
     mut time: CleaningTime,
     mut ticks: Box<dyn Ticks>,
-    shutdown: Shutdown,
+    tasks: TaskGroup,
 ) {
     loop {
         tokio::select! {
-            () = shutdown.begun() => return,
+            () = tasks.shutdown_begun() => return,
             _ = ticks.tick() => {}
             () = store.cleaning_due() => {}
         }
         let cleaned = tokio::select! {
-            () = shutdown.hurried() => return,
+            () = tasks.hurried() => return,
             cleaned = store.clean(time.unix_ms()) => cleaned,
         };
         match cleaned {

@@ -42,9 +42,9 @@ use crate::metrics::Metrics;
 use crate::registry::{FaultyRegistry, Registry};
 use crate::reset::Reset;
 use crate::service::Services;
-use crate::shutdown::Shutdown;
 use crate::stack::Stack;
 use crate::store::{Store, StoreAdmin, StoreError};
+use crate::task_group::TaskGroup;
 use start::HttpServers;
 
 /// How long a shutdown may take after its grace period, so that the store can close.
@@ -59,7 +59,7 @@ pub struct Imd {
     http_servers: HttpServers,
     reset: Arc<Reset>,
     /// Ends the task that removes old messages.
-    cleaning: Shutdown,
+    cleaning: TaskGroup,
     /// How long a shutdown waits for clients to read what was written to them: `shutdown.grace` of the config.
     grace: Duration,
 }
@@ -259,11 +259,11 @@ impl Imd {
         for server in self.stack.access.all() {
             ending.spawn(async move { server.end(grace).await });
         }
-        for shutdown in [&self.http_servers.shutdown, &self.cleaning] {
-            let shutdown = shutdown.clone();
+        for tasks in [&self.http_servers.tasks, &self.cleaning] {
+            let tasks = tasks.clone();
             ending.spawn(async move {
-                shutdown.begin();
-                shutdown.ended_within(grace).await
+                tasks.begin_shutdown();
+                tasks.finish_within(grace).await
             });
         }
         let ended = ending.join_all().shared();
@@ -303,7 +303,7 @@ impl Drop for Imd {
     fn drop(&mut self) {
         // Nobody waits for the tasks any more, so none of them may be delayed.
         self.services().end_delays();
-        self.http_servers.shutdown.hurry();
+        self.http_servers.tasks.hurry();
         self.cleaning.hurry();
         self.stack.gateway.session_manager().end_now();
         for server in self.stack.access.all() {

@@ -28,11 +28,11 @@ use crate::registry::{FaultyRegistry, MemoryRegistry, Registry};
 use crate::reset::Reset;
 use crate::service::{self, Services};
 use crate::session::SessionIds;
-use crate::shutdown::Shutdown;
 use crate::stack::Stack;
 #[cfg(feature = "durable")]
 use crate::store::{DurableStore, OpenError};
 use crate::store::{MemoryStore, Retention, Store};
+use crate::task_group::TaskGroup;
 
 /// Starts a stack with the store that its config names. Without a `registry` of the caller's, the stack has one in memory.
 ///
@@ -102,7 +102,7 @@ async fn serve(
     });
     let reset = Arc::new(Reset::new(Arc::clone(&stack), &config));
     let http_servers = HttpServers::start(listeners.http, &config, &stack, &reset)?;
-    let cleaning = Shutdown::default();
+    let cleaning = TaskGroup::default();
     if !Retention::from(&config.store).is_off() {
         keep_clean(&stack.core, &cleaning);
     }
@@ -258,7 +258,7 @@ pub(super) struct HttpServers {
     /// The address of the admin API; none if it is off.
     pub admin: Option<SocketAddr>,
     /// Ends all of these servers together.
-    pub shutdown: Shutdown,
+    pub tasks: TaskGroup,
 }
 
 impl HttpServers {
@@ -273,12 +273,12 @@ impl HttpServers {
             user_api: addr_or(listeners.user_api.as_ref(), config.http.user_listen)?,
             group_api: addr_or(listeners.group_api.as_ref(), config.http.group_listen)?,
             admin: None,
-            shutdown: Shutdown::default(),
+            tasks: TaskGroup::default(),
         };
         let serve = |listener: TcpListener, admission: Admission, router: Router| {
-            let (shutdown, timeout) = (http_servers.shutdown.clone(), config.http.timeout);
-            let serving = http::serve(listener, admission, shutdown, timeout, router);
-            http_servers.shutdown.spawn(serving);
+            let (tasks, timeout) = (http_servers.tasks.clone(), config.http.timeout);
+            let serving = http::serve(listener, admission, tasks, timeout, router);
+            http_servers.tasks.spawn(serving);
         };
         let admission = core.admission.for_http();
         if let Some(listener) = listeners.user_api {
@@ -315,7 +315,7 @@ impl HttpServers {
             stack: Arc::clone(stack),
             reset: Arc::clone(reset),
             quirks: config.quirks,
-            shutdown: self.shutdown.clone(),
+            tasks: self.tasks.clone(),
         };
         admin::router(deps, &config.admin)
     }
@@ -332,16 +332,16 @@ fn addr_or(listener: Option<&TcpListener>, addr: SocketAddr) -> io::Result<Socke
     listener.map_or(Ok(addr), TcpListener::local_addr)
 }
 
-/// Spawns the task that removes old messages from the store, until `shutdown` begins.
-fn keep_clean(core: &Core, shutdown: &Shutdown) {
+/// Spawns the task that removes old messages from the store, until the shutdown of `tasks` begins.
+fn keep_clean(core: &Core, tasks: &TaskGroup) {
     let ticks = core.clock.housekeeping_ticks(cleaning::INTERVAL);
     let cleaning = cleaning::keep_clean(
         core.store.clone(),
         cleaning::CleaningTime::new(Arc::clone(&core.clock)),
         ticks,
-        shutdown.clone(),
+        tasks.clone(),
     );
-    shutdown.spawn(cleaning);
+    tasks.spawn(cleaning);
 }
 
 fn log_quirks(quirks: &config::Quirks) {

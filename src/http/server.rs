@@ -23,7 +23,7 @@ use super::exchange::{Exchange, ExchangeService, Socket};
 use crate::clock::running;
 use crate::listener::{Admission, ConnectionPermit, accept};
 use crate::session::Pause;
-use crate::shutdown::Shutdown;
+use crate::task_group::TaskGroup;
 use crate::transport::discard;
 
 /// The size of the system's send buffer of a connection, in bytes. Depending on the system, half of it or all of it
@@ -47,7 +47,7 @@ pub struct Reserved;
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1.1 on a listener until the shutdown begins. Requests in progress are answered before their connections
-/// are closed, unless the shutdown is hurried.
+/// are closed, unless the tasks are asked to end at once.
 ///
 /// `timeout` bounds each of these in real time: the arrival of a request's head, the transfer of each portion of its
 /// body and of the response, the wait for the next request on a kept connection, and the wait for the response of a
@@ -55,13 +55,13 @@ const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 pub async fn serve(
     listener: TcpListener,
     admission: Admission,
-    shutdown: Shutdown,
+    tasks: TaskGroup,
     timeout: Duration,
     router: Router,
 ) {
     let serve = |stream, _, permit: ConnectionPermit| {
-        let (router, until) = (router.clone(), shutdown.clone());
-        shutdown.spawn(async move {
+        let (router, group) = (router.clone(), tasks.clone());
+        tasks.spawn(async move {
             let (router, timeout) = match permit.is_reserved() {
                 true => (
                     router.layer(Extension(Reserved)),
@@ -69,12 +69,12 @@ pub async fn serve(
                 ),
                 false => (router, timeout),
             };
-            serve_connection(stream, router, until, timeout, &permit).await;
+            serve_connection(stream, router, group, timeout, &permit).await;
             drop(permit);
         });
     };
     let never_paused = Arc::<Pause>::default();
-    accept(listener, admission, shutdown.clone(), never_paused, serve).await;
+    accept(listener, admission, tasks.clone(), never_paused, serve).await;
 }
 
 /// The timer with which hyper measures the deadline of a request's head. It leaves out the time for which the process
@@ -110,7 +110,7 @@ impl Future for Sleep {
 async fn serve_connection(
     stream: TcpStream,
     router: Router,
-    shutdown: Shutdown,
+    tasks: TaskGroup,
     timeout: Duration,
     permit: &ConnectionPermit,
 ) {
@@ -150,11 +150,11 @@ async fn serve_connection(
                 may_give_way = false;
                 permit.pass_on();
             }
-            () = shutdown.begun() => {
+            () = tasks.shutdown_begun() => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 tokio::select! {
                     served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
-                    () = shutdown.hurried() => return,
+                    () = tasks.hurried() => return,
                 }
             }
         }
@@ -166,7 +166,7 @@ async fn serve_connection(
     if exchange.has_unread_body() || is_unreadable {
         let stream = connection.into_parts().io.into_inner().into_stream();
         tokio::select! {
-            () = shutdown.begun() => {}
+            () = tasks.shutdown_begun() => {}
             () = permit.wanted(), if permit.is_reserved() => {}
             () = linger(stream, timeout) => {}
         }

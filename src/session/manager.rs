@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::sweep::Sweep;
 use super::{Addresses, CloseReason, Deadlines, Pause, Session, SessionId, Sessions};
 use crate::clock::Clock;
-use crate::shutdown::Shutdown;
+use crate::task_group::TaskGroup;
 
 /// Gives out the ids of the sessions of one `imd`. Clones count on from the same number, so that no two sessions have the
 /// same id.
@@ -45,7 +45,7 @@ pub struct SessionManager {
     /// How many bytes may wait to be written to one session.
     unwritten_limit: usize,
     /// The tasks that end with this manager.
-    tasks: Shutdown,
+    tasks: TaskGroup,
     pause: Arc<Pause>,
     /// When the pause began; none if there is no pause. The lock is held while a pause begins or ends.
     paused_since: Mutex<Option<Duration>>,
@@ -74,7 +74,7 @@ impl SessionManager {
             clock,
             deadlines,
             unwritten_limit,
-            tasks: Shutdown::default(),
+            tasks: TaskGroup::default(),
             pause: Arc::default(),
             paused_since: Mutex::default(),
             killed: AtomicBool::new(false),
@@ -100,7 +100,7 @@ impl SessionManager {
         self.count.fetch_add(1, Ordering::Relaxed);
         if self.is_killed() {
             session.close(CloseReason::Killed);
-        } else if self.tasks.has_begun() {
+        } else if self.tasks.has_shutdown_begun() {
             session.close(CloseReason::Shutdown);
         }
         session
@@ -209,7 +209,7 @@ impl SessionManager {
 
     /// Returns the group of tasks that ends with this manager: the accept loop, the tasks of the sessions, and whatever else
     /// its server spawns. [`shut_down`](Self::shut_down), [`end_now`](Self::end_now) and [`kill`](Self::kill) ask them to end.
-    pub fn tasks(&self) -> &Shutdown {
+    pub fn tasks(&self) -> &TaskGroup {
         &self.tasks
     }
 
@@ -226,7 +226,7 @@ impl SessionManager {
     /// Each client gets the farewell of [`CloseReason::Shutdown`]. A pause ends.
     pub async fn shut_down(&self, grace: Duration) -> usize {
         self.close_for_shutdown();
-        self.tasks.ended_within(grace).await
+        self.tasks.finish_within(grace).await
     }
 
     /// Closes every session and asks this manager's tasks to end, as [`shut_down`](Self::shut_down) does, but without waiting:
@@ -237,7 +237,7 @@ impl SessionManager {
     }
 
     fn close_for_shutdown(&self) {
-        self.tasks.begin();
+        self.tasks.begin_shutdown();
         self.close_all(CloseReason::Shutdown);
         self.resume();
     }
@@ -348,7 +348,7 @@ impl SessionManager {
         async move {
             loop {
                 tokio::select! {
-                    () = self.tasks.begun() => return,
+                    () = self.tasks.shutdown_begun() => return,
                     _ = ticks.tick() => {}
                 }
                 // No deadline is missed during a pause. Its end postpones the deadlines before it releases this lock.

@@ -50,12 +50,12 @@ impl<H: Handler> Connection<H> {
         if is_silent {
             return;
         }
-        let shutdown = self.context.manager.tasks().clone();
+        let tasks = self.context.manager.tasks().clone();
         // What the socket takes at once is written even in a hurry.
         tokio::select! {
             biased;
             () = self.close_gracefully(reason, &last) => {}
-            () = shutdown.hurried() => {}
+            () = tasks.hurried() => {}
         }
     }
 
@@ -107,11 +107,11 @@ impl<H: Handler> Connection<H> {
     /// reason that [ends a half-open session](CloseReason::ends_half_open).
     pub(super) async fn serve_half_open(&mut self) {
         self.backlog = None;
-        let (session, shutdown) = (&self.session, self.context.manager.tasks());
+        let (session, tasks) = (&self.session, self.context.manager.tasks());
         tokio::select! {
             // The result does not matter: the peer has hung up, in order or by a reset.
             _ = self.transport.drain() => session.close(CloseReason::PeerClosed),
-            () = shutdown.begun() => {}
+            () = tasks.shutdown_begun() => {}
             () = poll_fn(|cx| session.poll_forced_close(cx)) => {}
         }
     }
