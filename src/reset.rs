@@ -58,10 +58,12 @@ pub enum ResetError {
     /// The store refused the replacement.
     #[error(transparent)]
     Replace(#[from] ReplaceError),
-    /// A fault of the config is not valid. The store is empty.
+    /// A fault of the config is not valid. The store has none of the config's users and groups; it is empty unless emptying
+    /// failed too.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// A user or a group of the config could not be made. The store has none of the config's.
+    /// A user or a group of the config could not be created. The store has only the users and groups that stand before it in
+    /// the config.
     #[error(transparent)]
     Fixture(#[from] FixtureError),
 }
@@ -100,7 +102,7 @@ pub struct Reset {
     stack: Arc<Stack>,
     origin: Origin,
     /// Held over a reset or a load, so that they do not overlap.
-    turn: Mutex<()>,
+    in_progress: Mutex<()>,
     /// Held while a snapshot that comes over HTTP is read. Each may be large, so only one is in memory at a time.
     pub loading: Mutex<()>,
 }
@@ -111,7 +113,7 @@ impl Reset {
         Reset {
             stack,
             origin: Origin::from(config),
-            turn: Mutex::default(),
+            in_progress: Mutex::default(),
             loading: Mutex::default(),
         }
     }
@@ -129,11 +131,13 @@ impl Reset {
     /// - [`ResetError::Restart`]: some access servers may have been revived, and nothing else has changed.
     /// - [`ResetError::Busy`] and [`ResetError::Replace`]: the sessions are closed, the faults are those of the
     ///   config, and the store is unchanged.
-    /// - [`ResetError::Fault`] and [`ResetError::Fixture`]: everything is emptied, and not all is restored that the config
-    ///   defines.
+    /// - [`ResetError::Fault`]: the faults before it in the config are restored, and no users or groups. The store is empty,
+    ///   unless emptying failed too.
+    /// - [`ResetError::Fixture`]: everything is emptied, the faults are restored, and so are the users and groups before it
+    ///   in the config.
     pub async fn reset(&self, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
-        let _turn = self.turn.lock().await;
+        let _in_progress = self.in_progress.lock().await;
         for server in self.stack.access.all() {
             server.revive().await?;
         }
@@ -177,7 +181,7 @@ impl Reset {
     /// - [`ResetError::Busy`] and [`ResetError::Replace`]: the sessions are closed, and the store is unchanged.
     pub async fn load(&self, snapshot: Snapshot, confirmed: Confirmed) -> Result<(), ResetError> {
         self.confirm(confirmed)?;
-        let _turn = self.turn.lock().await;
+        let _in_progress = self.in_progress.lock().await;
         let servers = self.stack.access.all();
         let paused = servers
             .iter()

@@ -61,14 +61,25 @@ pub(super) fn sync_request(request: &ReqSyncMsg) -> SyncRequest {
 pub(super) struct PendingReplies {
     /// The writes that have to be stored first. Each is replied to when it has been committed.
     pub writes: WriteBatch,
-    /// The replies that depend on no write, each with the number of writes that are to be replied to before it.
-    ready: Vec<(usize, Reply)>,
+    /// The replies that depend on no write, in the order of their requests.
+    ready: Vec<ReadyReply>,
+}
+
+/// A reply that depends on no write, and its place among the replies to writes.
+#[derive(Debug)]
+pub(super) struct ReadyReply {
+    /// How many writes of the batch are to be replied to before this reply is sent.
+    pub writes_before: usize,
+    pub reply: Reply,
 }
 
 impl PendingReplies {
     /// Adds a reply that depends on no write.
     pub fn push(&mut self, reply: Reply) {
-        self.ready.push((self.writes.len(), reply));
+        self.ready.push(ReadyReply {
+            writes_before: self.writes.len(),
+            reply,
+        });
     }
 
     /// Returns the number of replies.
@@ -81,9 +92,8 @@ impl PendingReplies {
         self.writes.is_empty() && self.ready.is_empty()
     }
 
-    /// Splits the writes from the replies that depend on none. With each of the latter is the number of writes to be
-    /// replied to before it.
-    pub fn into_parts(self) -> (WriteBatch, Vec<(usize, Reply)>) {
+    /// Splits the writes from the replies that depend on none.
+    pub fn into_parts(self) -> (WriteBatch, Vec<ReadyReply>) {
         (self.writes, self.ready)
     }
 }
@@ -148,8 +158,8 @@ pub(super) fn refusal(success: Reply, refusal: Refusal) -> Reply {
     success.with_code(refusal.code, refusal.text)
 }
 
-/// Returns the acknowledgement of a write as a reply.
-pub(super) fn acknowledgement(write: &PendingWrite) -> Reply {
+/// Returns the reply to a write that was stored. [`StoredReply`] encodes the same reply faster.
+pub(super) fn stored_reply(write: &PendingWrite) -> Reply {
     reply_with_id(write, write.message.msg_id().as_str())
 }
 
@@ -171,12 +181,12 @@ fn reply_with_id(write: &PendingWrite, msg_id: &str) -> Reply {
     }
 }
 
-/// The acknowledgement of a write, encoded directly from the stored message.
-pub(super) struct Acknowledgement<'a>(pub &'a PendingWrite);
+/// The reply to a write that was stored, encoded directly from the stored message.
+pub(super) struct StoredReply<'a>(pub &'a PendingWrite);
 
-impl Payload for Acknowledgement<'_> {
+impl Payload for StoredReply<'_> {
     fn encode_payload(&self, dst: &mut BytesMut) {
-        let Acknowledgement(PendingWrite {
+        let StoredReply(PendingWrite {
             target, message, ..
         }) = self;
         // The numbers of the fields are those of the replies in proto/external/access.proto.
@@ -236,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_is_written_byte_for_byte_as_the_contract_has_it() {
+    fn the_reply_to_a_stored_write_is_written_byte_for_byte_as_the_contract_has_it() {
         let user = Target::User(Uid(50));
         let group = Target::Group(GroupId(50));
         let all = [(Kind::P2p, user), (Kind::Group, group), (Kind::Ack, user)];
@@ -247,8 +257,8 @@ mod tests {
         });
         for write in all {
             let (mut straight, mut as_message) = (BytesMut::new(), BytesMut::new());
-            Acknowledgement(&write).encode_payload(&mut straight);
-            acknowledgement(&write).encode_payload(&mut as_message);
+            StoredReply(&write).encode_payload(&mut straight);
+            stored_reply(&write).encode_payload(&mut as_message);
             assert_eq!(straight, as_message);
         }
     }
@@ -269,7 +279,7 @@ mod tests {
         };
         assert_eq!(refused_id(true), "");
         assert_eq!(refused_id(false), "77");
-        let Reply::P2p(reply) = acknowledgement(&write(true)) else {
+        let Reply::P2p(reply) = stored_reply(&write(true)) else {
             panic!("not the reply to a message to one user");
         };
         assert_eq!(reply.msg_id, "77");

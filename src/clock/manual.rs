@@ -69,14 +69,14 @@ struct Timeline {
     /// their creation.
     next_id: u64,
     tickers: HashMap<u64, Ticker>,
-    /// The tickers that do not rest, by due time and id.
+    /// The tickers that are not in the phase `WorkEnded`, by due time and id.
     queue: BTreeSet<(Duration, u64)>,
 }
 
 /// The clock's side of a timer.
 #[derive(Debug)]
 struct Ticker {
-    /// When the next tick is due. While the ticker rests, this is when the next tick would have been due.
+    /// When the next tick is due. In the phase `WorkEnded`, this is when the next tick would have been due.
     due: Duration,
     period: Duration,
     /// The time from the tick that was fired last to the next. More than the period after a leap.
@@ -87,7 +87,7 @@ struct Ticker {
 }
 
 /// The activity of a timer's owner. `Waiting` is followed by `Fired`, then by `Working`, then by `Waiting` or
-/// `Resting`.
+/// `WorkEnded`.
 #[derive(Debug)]
 enum Phase {
     /// The owner waits for the next tick. There is no waker until the timer is polled for the first time.
@@ -97,7 +97,7 @@ enum Phase {
     /// The owner is doing the work of a tick.
     Working,
     /// The owner has ended the work of a tick, and does not wait for the next one.
-    Resting,
+    WorkEnded,
 }
 
 impl Timeline {
@@ -149,7 +149,7 @@ impl Timeline {
         self.now = self.now.max(due);
         match std::mem::replace(&mut ticker.phase, Phase::Fired) {
             Phase::Waiting(waker) => Some((id, waker)),
-            Phase::Fired | Phase::Working | Phase::Resting => Some((id, None)),
+            Phase::Fired | Phase::Working | Phase::WorkEnded => Some((id, None)),
         }
     }
 
@@ -201,7 +201,7 @@ impl ManualClock {
         state
             .tickers
             .get(&id)
-            .is_none_or(|ticker| matches!(ticker.phase, Phase::Waiting(_) | Phase::Resting))
+            .is_none_or(|ticker| matches!(ticker.phase, Phase::Waiting(_) | Phase::WorkEnded))
     }
 
     /// Waits until the work of a ticker's last tick is done.
@@ -311,7 +311,7 @@ impl Ticks for ManualTicks {
                     ticker.phase = Phase::Working;
                     return Poll::Ready(ticker.until_next);
                 }
-                Phase::Resting => {
+                Phase::WorkEnded => {
                     ticker.skip_past_ticks(*now);
                     queue.insert((ticker.due, self.id));
                 }
@@ -325,11 +325,11 @@ impl Ticks for ManualTicks {
         .await
     }
 
-    fn rest(&mut self) {
+    fn end_tick_work(&mut self) {
         let mut state = self.clock.state.lock();
         let Timeline { tickers, queue, .. } = &mut *state;
         if let Some(ticker) = tickers.get_mut(&self.id) {
-            ticker.phase = Phase::Resting;
+            ticker.phase = Phase::WorkEnded;
             queue.remove(&(ticker.due, self.id));
         }
         drop(state);

@@ -101,10 +101,10 @@ pub trait ClockControl: Clock {
 
 /// A periodic timer.
 ///
-/// What its owner does between a tick and the next call of [`tick`](Self::tick) or [`rest`](Self::rest) is the work of
-/// that tick. A manual clock waits for the work to be done before it moves on: once it has fired a timer, an advance
-/// waits until the owner polls the timer again, lets it rest, or drops it. So an owner that stops polling a timer
-/// without doing one of these holds up every advance.
+/// What its owner does between a tick and the next call of [`tick`](Self::tick) or [`end_tick_work`](Self::end_tick_work)
+/// is the work of that tick. A manual clock waits for the work to be done before it moves on: once it has fired a timer, an
+/// advance waits until the owner polls the timer again, ends the work, or drops the timer. So an owner that stops polling a
+/// timer without doing one of these holds up every advance.
 #[async_trait]
 pub trait Ticks: Send {
     /// Waits for the next tick, and returns the time from that tick to the one after it.
@@ -115,14 +115,14 @@ pub trait Ticks: Send {
 
     /// Ends the work of a tick without waiting for the next one. Ticks that are due before the next call of
     /// [`tick`](Self::tick) are skipped.
-    fn rest(&mut self);
+    fn end_tick_work(&mut self);
 }
 
-/// Runs `work` in the course of a tick of `ticks`, without holding up the clock if it has to wait.
+/// Awaits `work` outside the work of a tick of `ticks`, so that an advance of the clock does not wait for it.
 ///
-/// Work that is ready at once is part of the tick's work. Work that has to wait [ends](Ticks::rest) the tick's work
-/// first: an advance of the clock does not wait for it, and ticks that are due before it is done are skipped.
-pub async fn rest_during<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
+/// Work that is ready at once is still part of the tick's work. Work that has to wait [ends](Ticks::end_tick_work) the
+/// tick's work first, and ticks that are due before it is done are skipped.
+pub async fn await_outside_tick<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     // Polled once before the tick's work is ended, so that an advance of the clock sees the effects of work that need
     // not wait.
@@ -130,6 +130,6 @@ pub async fn rest_during<T>(ticks: &mut dyn Ticks, work: impl Future<Output = T>
     if let Poll::Ready(done) = first {
         return done;
     }
-    ticks.rest();
+    ticks.end_tick_work();
     work.await
 }

@@ -133,7 +133,7 @@ impl Clock for RealClock {
             due: self.running.now().saturating_add(every),
             running: Arc::clone(&self.running),
             every,
-            has_rested: false,
+            has_ended_work: false,
         })
     }
 }
@@ -171,15 +171,16 @@ struct RealTicks {
     every: Duration,
     /// When the next tick is due, as a time of [`Clock::now`].
     due: Duration,
-    /// Whether the owner has rested since the last tick: a tick that was due meanwhile is then skipped.
-    has_rested: bool,
+    /// Whether the owner has ended the work of the last tick without waiting for the next one: a tick that was due meanwhile
+    /// is then skipped.
+    has_ended_work: bool,
 }
 
 #[async_trait]
 impl Ticks for RealTicks {
     async fn tick(&mut self) -> Duration {
-        if std::mem::take(&mut self.has_rested) {
-            // A tick that was due during the rest is skipped: the next one is a whole period away.
+        if std::mem::take(&mut self.has_ended_work) {
+            // A tick that was due before this call is skipped: the next one is a whole period away.
             let now = self.running.now();
             if self.due <= now {
                 self.due = now.saturating_add(self.every);
@@ -193,7 +194,7 @@ impl Ticks for RealTicks {
         self.every
     }
 
-    fn rest(&mut self) {
-        self.has_rested = true;
+    fn end_tick_work(&mut self) {
+        self.has_ended_work = true;
     }
 }

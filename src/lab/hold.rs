@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::clock::{Ticks, rest_during};
+use crate::clock::{Ticks, await_outside_tick};
 
 /// Holds back the frame or call that a rule has hit. Its timer runs from the hit on, so that a test which has seen the hit
 /// can move the clock.
@@ -42,10 +42,11 @@ impl Hold {
         }
     }
 
-    /// Awaits `work`, which may wait for a peer, and keeps an advance of the clock from waiting for it: see [`rest_during`].
-    pub async fn rest_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Awaits `work`, which may wait for a peer, and keeps an advance of the clock from waiting for it: see
+    /// [`await_outside_tick`].
+    pub async fn await_outside_tick<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.timer {
-            Some(timer) => rest_during(timer.as_mut(), work).await,
+            Some(timer) => await_outside_tick(timer.as_mut(), work).await,
             None => work.await,
         }
     }

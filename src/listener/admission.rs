@@ -203,7 +203,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a permit of the listener at `addr`; none only if the permits were closed, which nobody does.
+    /// Waits for a permit of the listener at `addr`. Returns `None` only if the semaphore is closed, which never happens.
     pub(super) async fn permit(&self, addr: SocketAddr) -> Option<ConnectionPermit> {
         let usual = |permit| ConnectionPermit {
             _permit: permit,

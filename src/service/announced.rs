@@ -2,7 +2,7 @@
 //!
 //! Serves `quirks`, which notifies them, and `commit`, which does not notify them again.
 
-use crate::clock::{Ticks, rest_during};
+use crate::clock::{Ticks, await_outside_tick};
 use crate::store::InboxState;
 
 /// The inboxes whose users were notified of a batch before it was stored.
@@ -14,11 +14,11 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// Awaits `work` while the timer of the gap is held. Work that itself waits for the clock needs this: an advance of a
+    /// Awaits `work` outside the work of the gap's timer. Work that itself waits for the clock needs this: an advance of a
     /// manual clock waits for the work of each timer, and would otherwise never reach the timer that `work` waits for.
-    pub(super) async fn rest_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn await_outside_tick<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.gap {
-            Some(gap) => rest_during(gap.as_mut(), work).await,
+            Some(gap) => await_outside_tick(gap.as_mut(), work).await,
             None => work.await,
         }
     }

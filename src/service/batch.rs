@@ -33,7 +33,7 @@ pub struct WriteBatch {
     /// The read mark of the sync that follows the batch, if there is one.
     read_mark: Option<Write>,
     /// The time in the newest id that the server gave to a message of this batch, in Unix milliseconds; none if it gave none.
-    issued_ids: Option<i64>,
+    last_issued_ms: Option<i64>,
     /// The send time of all messages of the batch, in Unix milliseconds: when the first one was added. All of them arrived
     /// in the same read.
     sent_at: Option<i64>,
@@ -88,16 +88,17 @@ impl WriteBatch {
         self.writes.push(write);
     }
 
-    /// Adds a read mark, which is stored together with the writes, so that the sync after the batch need not store it.
-    pub(super) fn mark_read(&mut self, uid: Uid, request: &SyncRequest) {
+    /// Sets the read mark that is stored together with the writes. The sync after the batch marks it again, which then
+    /// changes nothing, and so costs no commit of its own.
+    pub(super) fn set_read_mark(&mut self, uid: Uid, request: &SyncRequest) {
         let read = request.after;
         self.read_mark = (read > Version::START).then_some(Write::MarkRead { uid, read });
     }
 
-    /// Adds the time in the newest id that the server gave to a message. It is stored together with the messages, so that a
+    /// Sets the time in the newest id that the server gave to a message. It is stored together with the messages, so that a
     /// restarted stack gives out greater ids.
-    pub(super) fn set_issued_ids(&mut self, up_to_ms: i64) {
-        self.issued_ids = Some(up_to_ms);
+    pub(super) fn set_last_issued_ms(&mut self, last_issued_ms: i64) {
+        self.last_issued_ms = Some(last_issued_ms);
     }
 
     /// Returns the send time of the messages of this batch, in Unix milliseconds.
@@ -163,7 +164,7 @@ impl Services {
         let WriteBatch {
             writes,
             read_mark,
-            issued_ids,
+            last_issued_ms,
             ..
         } = batch;
         let mut announced = if self.notifies_before_store() {
@@ -173,7 +174,7 @@ impl Services {
         };
         let injected = self.hit_after_delay(Site::StoreWrite, caller, |_| true);
         let injected = match &mut announced {
-            Some(announced) => Box::pin(announced.rest_during(injected)).await,
+            Some(announced) => Box::pin(announced.await_outside_tick(injected)).await,
             None => injected.await,
         };
         let committed = match injected {
@@ -184,7 +185,7 @@ impl Services {
                 all.extend(writes.iter().map(PendingWrite::write));
                 // Added last, so that the first results are those of the messages.
                 all.extend(read_mark);
-                all.extend(issued_ids.map(|up_to_ms| Write::IssuedIds { up_to_ms }));
+                all.extend(last_issued_ms.map(|up_to_ms| Write::IssuedIds { up_to_ms }));
                 let commit = self.committer.commit(all, writes.len(), announced);
                 commit.await.map_err(|failed| {
                     failed.log();

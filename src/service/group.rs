@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::account::WriteError;
-use super::{NewId, Services, TextTooLong};
+use super::{IssuedId, Services, TextTooLong};
 use crate::id::{GroupId, Uid};
 use crate::store::{Rejected, StoreError, Write};
 
@@ -59,7 +59,7 @@ impl Services {
         }
         let members: Vec<Uid> = all.into_iter().collect();
         loop {
-            let NewId { id, is_injected } = self.new_id(owner, self.clock.unix_ms());
+            let IssuedId { id, is_injected } = self.issue_id(owner, self.clock.unix_ms());
             let id = GroupId(id);
             let made = Write::CreateGroup {
                 group: id,

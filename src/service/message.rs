@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::login::check_claimed;
 use super::{
-    Caller, PendingWrite, SendError, SendRequest, Services, SyncError, SyncRequest, Target,
-    WriteBatch,
+    Caller, IssuedId, PendingWrite, SendError, SendRequest, Services, SyncError, SyncRequest,
+    Target, WriteBatch,
 };
 use crate::id::{GroupId, MsgId, Uid};
 use crate::lab::{Action, Site};
@@ -77,36 +77,37 @@ impl Services {
         Ok(())
     }
 
-    /// Adds to the batch the read mark of the sync that follows it, so that one commit stores both. Returns whether the batch
-    /// stores the mark. A sync after version 0 has none to store, and counts as stored.
+    /// Adds to the batch the read mark of the sync that follows it, so that one commit stores both. Returns whether the mark
+    /// is in the batch: also true for a sync after version 0, which has no mark to store.
     ///
     /// Nothing is added if the batch is empty and needs no commit, or if the sync may still be refused: a refused sync must
     /// not move the mark.
-    pub fn mark_read(&self, batch: &mut WriteBatch, uid: Uid, request: &SyncRequest) -> bool {
-        let can_mark = !batch.is_empty()
+    pub fn add_read_mark(&self, batch: &mut WriteBatch, uid: Uid, request: &SyncRequest) -> bool {
+        let can_add = !batch.is_empty()
             && check_claimed(uid, request.claimed).is_ok()
             && !self.lab.has_rule_at([Site::StoreRead]);
-        if can_mark {
-            batch.mark_read(uid, request);
+        if can_add {
+            batch.set_read_mark(uid, request);
         }
-        can_mark
+        can_add
     }
 
     /// 20006: returns the messages after a version in the inbox of the caller, and moves the read mark there.
     ///
-    /// `is_marked` is what [`mark_read`](Self::mark_read) returned. A read mark that went into a commit may be stored, so
-    /// a fault that was injected since then does not refuse this page.
+    /// `mark_is_in_batch` is what [`add_read_mark`](Self::add_read_mark) returned for the batch that was committed before. If
+    /// true, the commit may already have stored the read mark. So an error fault no longer refuses this page: a refused sync
+    /// must not have moved the mark. The page moves the mark again, without effect.
     ///
     /// # Errors
     ///
-    /// [`SyncError`]; this call has not moved the read mark then, but with `is_marked` the commit before it may have.
+    /// [`SyncError`]; this call has not moved the read mark then, but with `mark_is_in_batch` the commit before it may have.
     pub async fn sync(
         &self,
         caller: Caller<'_>,
         request: &SyncRequest,
-        is_marked: bool,
+        mark_is_in_batch: bool,
     ) -> Result<EncodedPage, SyncError> {
-        let page = self.try_sync(caller, request, is_marked).await;
+        let page = self.try_sync(caller, request, mark_is_in_batch).await;
         let page = page.map_err(|error| self.counted(Cmd::SyncMsg, error))?;
         self.metrics.page();
         Ok(page)
@@ -116,12 +117,14 @@ impl Services {
         &self,
         caller: Caller<'_>,
         request: &SyncRequest,
-        is_marked: bool,
+        mark_is_in_batch: bool,
     ) -> Result<EncodedPage, SyncError> {
         // Checked first, so that a refused request uses up no fault.
         check_claimed(caller.uid, request.claimed)?;
         let uid = caller.uid;
-        let injected = self.read_hit_after_delay(caller, request, is_marked).await;
+        let injected = self
+            .read_hit_after_delay(caller, request, mark_is_in_batch)
+            .await;
         match injected {
             Some(Action::Error(code)) => Err(SyncError::Injected(code)),
             Some(action) => Box::pin(self.untrue_page(uid, request, Some(action))).await,
@@ -163,14 +166,14 @@ impl Services {
         Ok(EncodedPage::new(uid, &page))
     }
 
-    /// Returns the action of the rule that the read of a page hits, if it hits one, after the delay of that rule. Only a page
+    /// Returns the action of the rule that hits the read of a page, if one does, after the delay of that rule. Only a page
     /// with entries can be stale or have a gap. In an empty page such a fault would change nothing, so it does not count as a
     /// hit.
     async fn read_hit_after_delay(
         &self,
         caller: Caller<'_>,
         request: &SyncRequest,
-        is_marked: bool,
+        mark_is_in_batch: bool,
     ) -> Option<Action> {
         // Checked before the store is asked for the entries: only a rule needs to know of them.
         if !self.lab.has_rule_at([Site::StoreRead]) {
@@ -184,7 +187,7 @@ impl Services {
         let has_entries = peeked.is_ok_and(|page| !page.entries.is_empty());
         let applies = |action: &Action| match action {
             Action::Stale | Action::Gap => has_entries,
-            Action::Error(_) => !is_marked,
+            Action::Error(_) => !mark_is_in_batch,
             _ => true,
         };
         self.hit_after_delay(Site::StoreRead, caller, applies).await
@@ -228,8 +231,8 @@ impl Services {
         let mut digits = itoa::Buffer::new();
         let has_generated_id = request.msg_id.as_str().is_empty();
         let msg_id = if has_generated_id {
-            let id = self.next_id(source, sent_at);
-            batch.set_issued_ids(self.ids.last_issued_ms());
+            let IssuedId { id, .. } = self.issue_id(source, sent_at);
+            batch.set_last_issued_ms(self.ids.last_issued_ms());
             MsgId(digits.format(id))
         } else {
             request.msg_id

@@ -95,11 +95,12 @@ pub struct Services {
     audit: audit::Audit,
 }
 
-/// A snowflake that was given out.
+/// An id that was given out.
 #[derive(Debug, Clone, Copy)]
-struct NewId {
+struct IssuedId {
+    /// A snowflake.
     id: i64,
-    /// Whether a fault was injected, by which the id may have been given out before.
+    /// Whether a fault was injected, because of which the id may have been given out before.
     is_injected: bool,
 }
 
@@ -118,7 +119,7 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
 }
 
-/// The user for whom a service works, to whom a fault may be limited, and the session of the request.
+/// Says on whose behalf an operation runs: its user, by whom rules of the lab filter, and the session of its request.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The user. The session may have none: with the quirk `login_not_required`, each request claims its own.
@@ -294,8 +295,8 @@ impl Services {
         error
     }
 
-    /// Returns the action of the rule that a call at `site` hits, if it hits one, after waiting for the delay that the rule
-    /// asks for. A rule for which `applies` returns false, because its action has no meaning for this call, is not hit.
+    /// Returns the action of the rule that hits a call at `site`, if one does, after waiting for the delay that the rule asks
+    /// for. A rule for which `applies` returns false, because its action has no meaning for this call, does not hit it.
     ///
     /// The delay ends early when the caller's session is closed or its peer has hung up.
     async fn hit_after_delay(
@@ -318,13 +319,9 @@ impl Services {
         Some(hit.action)
     }
 
-    /// Returns the next snowflake at the time `now`, in Unix milliseconds.
-    fn next_id(&self, uid: Uid, now: i64) -> i64 {
-        self.new_id(uid, now).id
-    }
-
-    /// Returns the next snowflake at the time `now`, in Unix milliseconds, or an old one if an injected fault asks for that.
-    fn new_id(&self, uid: Uid, now: i64) -> NewId {
+    /// Gives out the next snowflake at the time `now`, in Unix milliseconds, or an old one if an injected fault asks for that.
+    /// `uid` is the user for whose request it is.
+    fn issue_id(&self, uid: Uid, now: i64) -> IssuedId {
         let context = FrameContext {
             uid: Some(uid),
             ..FrameContext::default()
@@ -341,7 +338,7 @@ impl Services {
             Some(Action::Stale) => self.ids.stale_id(),
             _ => self.ids.next_id_at(now),
         };
-        NewId { id, is_injected }
+        IssuedId { id, is_injected }
     }
 
     /// Returns whether `uid` may log in, receive messages and be a member of groups: every user may, unless the config

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use imd::clock::{
-    Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, rest_during,
+    Clock, ClockControl, EARLIEST_MS, LATEST_MS, ManualClock, RealClock, Ticks, await_outside_tick,
 };
 
 /// An interval that is short enough for a test to wait for it on the real clock.
@@ -109,7 +109,7 @@ async fn housekeeping_ticks_come_like_others(clock: &dyn ClockControl) {
     let mut ticks = clock.housekeeping_ticks(STEP);
     let ((), apart) = tokio::join!(clock.advance(STEP * 2), async {
         let apart = [ticks.tick().await, ticks.tick().await];
-        ticks.rest();
+        ticks.end_tick_work();
         apart
     });
     assert_eq!(apart, [STEP; 2]);
@@ -125,7 +125,7 @@ async fn ticks_during_a_pause_of_their_owner_are_skipped(clock: Arc<dyn ClockCon
             ticks.tick().await;
             begun.send(()).unwrap();
             // The work ends only after the clock has been moved, so the clock must not wait for it.
-            rest_during(ticks.as_mut(), ended).await.unwrap();
+            await_outside_tick(ticks.as_mut(), ended).await.unwrap();
             let now = clock.now();
             ticks.tick().await;
             clock.now() - now
@@ -306,7 +306,7 @@ async fn an_advance_that_is_not_awaited_is_completed_before_the_next_one() {
         ticks.tick().await;
         assert_eq!(clock.now(), n * SECOND);
     }
-    ticks.rest();
+    ticks.end_tick_work();
     second.await.unwrap();
     assert_eq!(clock.now(), 5 * SECOND);
 }

@@ -203,7 +203,7 @@ impl<H: Handler> Connection<H> {
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
         let session = Arc::clone(&self.session);
-        hold.rest_during(self.send(checked)).await?;
+        hold.await_outside_tick(self.send(checked)).await?;
         self.record_sent(&frame.bytes, None);
         let mut left = &*frame.bytes;
         while !left.is_empty() {
@@ -220,7 +220,7 @@ impl<H: Handler> Connection<H> {
             if left.is_empty() {
                 self.count_reply(&frame.bytes, frame.read_at);
             }
-            hold.rest_during(self.write_all(piece)).await?;
+            hold.await_outside_tick(self.write_all(piece)).await?;
         }
         Ok(())
     }
