@@ -1,4 +1,4 @@
-//! The rules in force: injecting, listing and removing them, and the search for the rule that a frame or call hits.
+//! The rules in force: injecting, listing and removing them, and the search for the rule that hits a frame or call.
 //!
 //! Serves [`Lab`](super::Lab), which is asked at every site, and tests, the admin API and the resets, which change the rules.
 //! Invariants: the names of the rules differ, every rule was checked, and the switches of exactly those sites are set that
@@ -155,7 +155,7 @@ impl Faults {
     }
 
     /// Returns the fault to inject at a site, if any. Every rule that matches counts the match; the first that fires and
-    /// whose action `applies` to the frame or call is hit.
+    /// whose action `applies` to the frame or call hits it.
     pub(super) fn find_hit(
         &self,
         at: Site,

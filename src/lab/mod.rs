@@ -147,10 +147,10 @@ impl Lab {
         self.switches.is_recording()
     }
 
-    /// Finds the rule that a frame of a session, or its connection, hits at a site. Returns `None` in the common case, which
+    /// Finds the rule that hits a frame of a session, or its connection, at a site. Returns `None` in the common case, which
     /// costs one relaxed load while no rule is in force at the site.
     ///
-    /// A rule whose action does not apply to this frame, as the caller says with `applies`, is not hit. A hit is recorded,
+    /// A rule whose action does not apply to this frame, as the caller says with `applies`, does not hit it. A hit is recorded,
     /// as [`record`](Self::record) does it.
     pub fn find_and_record_hit<'a>(
         &self,
@@ -168,7 +168,7 @@ impl Lab {
         Some(hit)
     }
 
-    /// Finds the rule that a call without a frame hits at a site, as [`find_and_record_hit`](Self::find_and_record_hit)
+    /// Finds the rule that hits a call without a frame at a site, as [`find_and_record_hit`](Self::find_and_record_hit)
     /// does, and records the hit.
     pub fn find_and_record_call_hit(
         &self,

@@ -2,7 +2,7 @@
 //!
 //! Serves `faults`, which holds the rules. What a rule counts and the numbers that it draws depend on its seed and on its
 //! own matches alone, so that the same run of a test gets the same faults, whatever other rules are in force. Its `times`
-//! count hits only: a match for which an earlier rule was hit does not use them up.
+//! count hits only: a match that an earlier rule hits does not use them up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

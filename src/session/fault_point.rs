@@ -101,13 +101,13 @@ impl FaultPoint {
         }
     }
 
-    /// Finds the rule that an accepted connection hits, and records the hit.
+    /// Finds the rule that hits an accepted connection, and records the hit.
     pub(super) fn find_accept_hit(&self, session: &Session) -> Option<Hit> {
         self.find_site_hit(Site::AccessAccept, session, FrameRef::default(), |_| true)
     }
 
-    /// Finds the rule that a request hits, and records the hit. A rule whose action does not apply to the request, as the
-    /// caller says with `applies`, is not hit.
+    /// Finds the rule that hits a request, and records the hit. A rule whose action does not apply to the request, as the
+    /// caller says with `applies`, does not hit it.
     pub(super) fn find_request_hit(
         &self,
         session: &Session,
@@ -129,8 +129,8 @@ impl FaultPoint {
         login.or(request)
     }
 
-    /// Finds the rule that a frame hits which is about to be written, and records the hit. A rule whose action does not
-    /// apply to the frame, as the caller says with `applies`, is not hit.
+    /// Finds the rule that hits a frame which is about to be written, and records the hit. A rule whose action does not
+    /// apply to the frame, as the caller says with `applies`, does not hit it.
     pub(super) fn find_reply_hit(
         &self,
         session: &Session,
@@ -145,7 +145,7 @@ impl FaultPoint {
         self.find_site_hit(site, session, frame, applies)
     }
 
-    /// Finds the rule that a frame hits at a site, and records the hit in the journal. For a connection, `frame` is empty.
+    /// Finds the rule that hits a frame at a site, and records the hit in the journal. For a connection, `frame` is empty.
     fn find_site_hit(
         &self,
         site: Site,

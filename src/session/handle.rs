@@ -38,11 +38,12 @@ impl SessionHandle for Session {
         self.close(CloseReason::LoggedInElsewhere);
     }
 
+    // Both call the inherent methods of the same name.
     fn poll_unserved(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_unserved(cx)
+        Session::poll_unserved(self, cx)
     }
 
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_abandoned(cx)
+        Session::poll_abandoned(self, cx)
     }
 }

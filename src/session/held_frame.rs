@@ -94,9 +94,9 @@ impl<F: Send + 'static> Delay<F> {
         .await
     }
 
-    /// Waits for the end of the delay, or for the release of the held frame. In the latter case, the delay goes on
-    /// without the frame.
-    pub async fn ended(&mut self) -> Waited<F> {
+    /// Waits for the end of the delay, or for the release of the held frame if that comes first. In the latter case the rest
+    /// of the delay is [`left`](Waited::left), and the caller [restarts](Self::restart) it without the frame.
+    pub async fn ended_or_released(&mut self) -> Waited<F> {
         Pin::new(&mut self.wait).await;
         let ended = Pin::new(&mut self.wait).take_output();
         ended.unwrap_or(Waited {
@@ -111,9 +111,9 @@ impl<F: Send + 'static> Delay<F> {
     }
 }
 
-/// Waits until a delay is over, the session is abandoned, or the frame that is held back until the
-/// delayed one has passed is released.
-/// In the last case, the caller gets the timer back and has to go on polling it: see [`Ticks`](crate::clock::Ticks).
+/// Waits until a delay is over, the session is abandoned, or the frame is released that is held back until the delayed one
+/// has passed. In the last case, the caller gets the timer back and has to go on polling it: see
+/// [`Ticks`](crate::clock::Ticks).
 async fn wait<F>(
     session: Arc<Session>,
     mut hold: Hold,

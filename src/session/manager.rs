@@ -53,10 +53,10 @@ pub struct SessionManager {
     /// Notified whenever a session is done.
     session_done: Notify,
     /// The number of callers that wait in [`all_settled`](SessionManager::all_settled). While there are none, no session
-    /// notifies `parked`.
+    /// notifies `maybe_settled`.
     watchers: AtomicUsize,
     /// Notified when a session may have become settled.
-    parked: Notify,
+    maybe_settled: Notify,
 }
 
 impl SessionManager {
@@ -80,7 +80,7 @@ impl SessionManager {
             killed: AtomicBool::new(false),
             session_done: Notify::new(),
             watchers: AtomicUsize::new(0),
-            parked: Notify::new(),
+            maybe_settled: Notify::new(),
         })
     }
 
@@ -110,16 +110,16 @@ impl SessionManager {
     pub fn remove(&self, id: SessionId) {
         if self.sessions.of(id.0).lock().remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            self.note_parked();
+            self.note_maybe_settled();
         }
     }
 
-    /// Notes that a session's task waits for its peer, or has ended. Costs one relaxed load while nobody is in
-    /// [`all_settled`](Self::all_settled).
+    /// Notes that a session may have become settled: its task waits for its peer, or has ended. Costs one relaxed load while
+    /// nobody is in [`all_settled`](Self::all_settled).
     #[inline]
-    pub(super) fn note_parked(&self) {
+    pub(super) fn note_maybe_settled(&self) {
         if self.watchers.load(Ordering::Relaxed) > 0 {
-            self.parked.notify_waiters();
+            self.maybe_settled.notify_waiters();
         }
     }
 
@@ -131,9 +131,9 @@ impl SessionManager {
         for session in self.sessions() {
             let mut is_woken = false;
             loop {
-                let mut parked = pin!(self.parked.notified());
+                let mut maybe_settled = pin!(self.maybe_settled.notified());
                 // Enabled before the check, so that a change right after the check is noticed.
-                parked.as_mut().enable();
+                maybe_settled.as_mut().enable();
                 if session.is_settled() || !self.has(session.id()) || self.is_paused() {
                     break;
                 }
@@ -143,7 +143,7 @@ impl SessionManager {
                 if !std::mem::replace(&mut is_woken, true) {
                     session.wake();
                 }
-                parked.await;
+                maybe_settled.await;
             }
         }
     }
@@ -267,7 +267,7 @@ impl SessionManager {
         if since.is_none() {
             *since = Some(self.clock.now());
             self.pause.set(true);
-            self.parked.notify_waiters();
+            self.maybe_settled.notify_waiters();
         }
     }
 
@@ -329,7 +329,7 @@ impl SessionManager {
             // Parked before the check below, as in `park_if_paused`, so that a kill in between is noticed.
             session.park(cx);
             // A half-open session counts as settled even while its task waits here.
-            self.note_parked();
+            self.note_maybe_settled();
             if self.is_killed() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             } else {

@@ -27,7 +27,7 @@
 //! | `connection` | the task of a session |
 //! | `request_batch` | the requests of one read, and the replies to them |
 //! | `reply_buffer` | the replies of a batch on their way to the write |
-//! | `notify_queue` | the pending notify of a session, and how far its client has read |
+//! | `output_state` | what a session still has to write: its pending notify, and how far its client has read |
 //! | `handle` | the session as services and directories see it |
 //! | `manager`, `listener_context` | the sessions of one listener, and what they share |
 //! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
@@ -44,7 +44,7 @@ mod handle;
 mod held_frame;
 mod listener_context;
 pub mod manager;
-mod notify_queue;
+mod output_state;
 mod pause;
 mod reply_buffer;
 mod request_batch;
@@ -76,7 +76,7 @@ use crate::id::{Uid, Version};
 use crate::lab;
 use crate::sharded::Sharded;
 use deadlines::Timers;
-use notify_queue::NotifyQueue;
+use output_state::OutputState;
 
 /// The sessions of one listener, by id.
 type Sessions = Sharded<SessionId, Arc<Session>>;
@@ -92,7 +92,7 @@ pub struct Session {
     timers: Timers,
     /// The number of unwritten bytes above which no further request is taken.
     congestion_limit: usize,
-    notify_queue: Mutex<NotifyQueue>,
+    output: Mutex<OutputState>,
     half_open: AtomicBool,
     /// Whether the peer was seen to have hung up while a fault held something.
     hung_up: AtomicBool,
@@ -124,7 +124,7 @@ impl Session {
             timers: Timers::new(opened),
             // Half of the limit, since the requests that were taken before still add their replies.
             congestion_limit: unwritten_limit / 2,
-            notify_queue: Mutex::default(),
+            output: Mutex::default(),
             half_open: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             closed: OnceLock::new(),
@@ -162,26 +162,26 @@ impl Session {
 
     /// Notes that a page is written next, which ends at `end` of an inbox whose newest version is `total`.
     fn page_served(&self, end: Version, total: Version) {
-        self.notify_queue.lock().page_served(end, total);
+        self.output.lock().page_served(end, total);
     }
 
     /// Notes that a fault keeps the page from `begin` to `end` from reaching the client.
     fn page_lost(&self, begin: Version, end: Version) {
-        self.notify_queue.lock().page_lost(begin, end);
+        self.output.lock().page_lost(begin, end);
     }
 
     /// Tells the client that there are messages after `current`, up to `total`. Returns whether this was merged with a
     /// notify that is not written yet.
     pub fn notify(&self, current: Version, total: Version) -> bool {
-        self.queue(|queue| queue.notify(current, total))
+        self.change_and_wake(|output| output.notify(current, total))
     }
 
-    /// Changes the notify queue, and wakes the session's task.
-    fn queue<T>(&self, change: impl FnOnce(&mut NotifyQueue) -> T) -> T {
-        let mut queue = self.notify_queue.lock();
-        let result = change(&mut queue);
-        let task = queue.task.take();
-        drop(queue);
+    /// Changes the output state, and wakes the session's task.
+    fn change_and_wake<T>(&self, change: impl FnOnce(&mut OutputState) -> T) -> T {
+        let mut output = self.output.lock();
+        let result = change(&mut output);
+        let task = output.task.take();
+        drop(output);
         if let Some(task) = task {
             task.wake();
         }
@@ -241,7 +241,7 @@ impl Session {
 
     /// Wakes the session's task, so that it checks the state of the session.
     fn wake(&self) {
-        self.queue(|_| {});
+        self.change_and_wake(|_| {});
     }
 
     /// Returns why the session was closed; none while it is open.
@@ -270,10 +270,10 @@ impl Session {
         callback(self);
     }
 
-    /// Returns whether nothing of the session is in progress: every request is answered and nothing waits to be written, but
-    /// for what `reorder` holds until the next frame; or the session is half-open.
+    /// Returns whether the session has nothing to do: every request is answered and everything is written. A frame that
+    /// `reorder` holds does not count, and a half-open session is always settled.
     pub fn is_settled(&self) -> bool {
-        self.is_half_open() || self.timers.is_awaiting_peer() && self.notify_queue.lock().is_empty()
+        self.is_half_open() || self.timers.is_awaiting_peer() && self.output.lock().is_empty()
     }
 
     /// Returns whether no further request is taken, because this many bytes are unwritten.
@@ -292,22 +292,22 @@ impl Session {
 
     /// Returns how many bytes of replies and notifies the socket has not taken yet.
     pub fn queued(&self) -> usize {
-        self.notify_queue.lock().unwritten()
+        self.output.lock().unwritten()
     }
 
     /// Returns what the session's task has to do besides reading. If there is nothing, the task is woken when there is.
     fn poll_work(&self, cx: &Context<'_>) -> Option<Work> {
-        let mut queue = self.notify_queue.lock();
+        let mut output = self.output.lock();
         if self.is_half_open() {
             return Some(Work::HalfOpen);
         }
         if self.close_reason().is_some() {
             return Some(Work::Close);
         }
-        if queue.has_work() {
+        if output.has_work() {
             return Some(Work::Write);
         }
-        queue.park(cx);
+        output.park(cx);
         None
     }
 
@@ -319,62 +319,62 @@ impl Session {
     /// Resolves when no fault needs to hold anything for this session any more: its peer has hung up, or it is closed or
     /// half-open. Its task is woken then.
     fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut queue = self.notify_queue.lock();
+        let mut output = self.output.lock();
         if self.is_abandoned() {
             return Poll::Ready(());
         }
-        queue.park(cx);
+        output.park(cx);
         Poll::Pending
     }
 
     /// Resolves when requests are no longer handled: the session is closed or half-open. Its task is woken then.
     fn poll_unserved(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut queue = self.notify_queue.lock();
+        let mut output = self.output.lock();
         if !self.is_served() {
             return Poll::Ready(());
         }
-        queue.park(cx);
+        output.park(cx);
         Poll::Pending
     }
 
     /// Resolves when the session was closed for a reason that ends it even if it is half-open; its task is woken then.
     fn poll_forced_close(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut queue = self.notify_queue.lock();
+        let mut output = self.output.lock();
         if self.forced.get().is_some() {
             return Poll::Ready(());
         }
         // A close for any other reason is not visible to the peer of a half-open session.
-        queue.park(cx);
+        output.park(cx);
         Poll::Pending
     }
 
-    /// Registers the session's task to be woken when a notify is queued, and when the session is closed or woken.
+    /// Registers the session's task to be woken when a notify is pending, and when the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
-        self.notify_queue.lock().park(cx);
+        self.output.lock().park(cx);
     }
 
     /// Appends the pending notify to `out`, which may hold the replies of this read already. Called by the session's
     /// task when nothing is left of an earlier write.
     fn take_notify(&self, framing: Framing, out: &mut BytesMut) {
-        let mut queue = self.notify_queue.lock();
+        let mut output = self.output.lock();
         if self.close_reason().is_some() {
-            queue.forget_notify();
+            output.forget_notify();
         }
-        queue.set_unwritten(0);
-        queue.take_notify(framing, out);
+        output.set_unwritten(0);
+        output.take_notify(framing, out);
     }
 
     /// Sets how many of the task's bytes the socket has not taken.
     fn set_unwritten(&self, unwritten: usize) {
-        self.notify_queue.lock().set_unwritten(unwritten);
+        self.output.lock().set_unwritten(unwritten);
     }
 
     /// Appends the last frame of the session: the farewell of its close reason, if there is one. A pending notify is
     /// discarded.
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
-        let mut queue = self.notify_queue.lock();
-        queue.forget_notify();
-        queue.set_unwritten(0);
+        let mut output = self.output.lock();
+        output.forget_notify();
+        output.set_unwritten(0);
         if let Some(farewell) = self.close_reason().and_then(CloseReason::farewell) {
             reply_buffer::append(framing, &farewell, out);
         }

@@ -22,11 +22,12 @@ pub(super) struct ReplyBuffer {
 }
 
 impl ReplyBuffer {
-    /// Creates a buffer that begins with `bytes`, which were counted before and which the socket did not take.
-    pub fn unwritten(bytes: BytesMut, read_at: Option<Instant>) -> Self {
+    /// Creates a buffer for replies behind `unwritten`: the bytes of earlier writes, mostly none, which were counted before
+    /// and which the socket did not take.
+    pub fn behind(unwritten: BytesMut, read_at: Option<Instant>) -> Self {
         ReplyBuffer {
-            already_counted: bytes.len(),
-            bytes,
+            already_counted: unwritten.len(),
+            bytes: unwritten,
             read_at,
         }
     }

@@ -79,7 +79,7 @@ impl<'a> RequestBatch<'a> {
             forced_next: None,
             interruption: None,
             held: None,
-            buffer: ReplyBuffer::unwritten(unwritten, Some(Instant::now())),
+            buffer: ReplyBuffer::behind(unwritten, Some(Instant::now())),
         }
     }
 
@@ -92,7 +92,7 @@ impl<'a> RequestBatch<'a> {
     ) -> Self {
         RequestBatch {
             forced_next: Some(request),
-            buffer: ReplyBuffer::unwritten(BytesMut::new(), read_at),
+            buffer: ReplyBuffer::behind(BytesMut::new(), read_at),
             ..RequestBatch::new(session, context, &[], BytesMut::new())
         }
     }

@@ -30,9 +30,10 @@ impl<H: Handler> Connection<H> {
             reason = reason.label(),
             "session closed"
         );
-        let is_silenced = self.is_silenced();
-        let is_silent = reason.is_abrupt() || is_silenced || self.context.manager.is_killed();
-        let last = if is_silent {
+        let must_not_write = self.must_not_write();
+        let has_no_farewell =
+            reason.is_abrupt() || must_not_write || self.context.manager.is_killed();
+        let last = if has_no_farewell {
             BytesMut::new()
         } else {
             self.take_final_output()
@@ -40,14 +41,15 @@ impl<H: Handler> Connection<H> {
         // Recorded here, so that the close stands behind the last frames in the journal.
         let closed = EventKind::Closed(reason.label());
         self.context.fault_point.record(&self.session, closed, &[]);
-        if reason == CloseReason::Dropped && is_silenced {
-            // Unread input is drained first: with it, the peer would see a reset and not the end of the stream.
+        if reason == CloseReason::Dropped && must_not_write {
+            // The writing side is closed, then the input is drained before the socket closes: a close with unread input would
+            // be a reset, and the peer would not see the end of the stream.
             if self.transport.close_writing().await.is_ok() {
                 let _ = running::timeout(LINGER, self.transport.drain()).await;
             }
             return;
         }
-        if is_silent {
+        if has_no_farewell {
             return;
         }
         let tasks = self.context.manager.tasks().clone();
@@ -59,22 +61,22 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Returns whether a fault has ended the session, or the session is half-open.
-    pub(super) fn is_silenced(&self) -> bool {
+    /// Returns whether nothing more is written for the session: a fault has ended it, or it is half-open.
+    pub(super) fn must_not_write(&self) -> bool {
         let backlog = self.backlog.as_ref();
-        self.session.is_half_open() || backlog.is_some_and(|backlog| backlog.is_silenced)
+        self.session.is_half_open() || backlog.is_some_and(|backlog| backlog.ended_by_fault)
     }
 
     /// Closes the session without a farewell. Replies to earlier requests of the same read are still written, unless a rule
     /// for replies or notifies is in force.
     pub(super) fn end_silently(&mut self, reason: CloseReason) {
-        self.backlog.get_or_insert_default().is_silenced = true;
+        self.backlog.get_or_insert_default().ended_by_fault = true;
         self.session.close(reason);
     }
 
     /// Takes and records what is written last.
     fn take_final_output(&mut self) -> BytesMut {
-        let mut last = ReplyBuffer::unwritten(self.take_unwritten(), None);
+        let mut last = ReplyBuffer::behind(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
             last.bytes.extend_from_slice(&held.frame.0);

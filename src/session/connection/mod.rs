@@ -82,7 +82,7 @@ struct Backlog {
     /// A frame to be written that a fault holds back until the next one has passed.
     held_reply: Option<Box<HeldReply>>,
     /// Whether a fault has ended the session, so that it gets no farewell.
-    is_silenced: bool,
+    ended_by_fault: bool,
 }
 
 impl Backlog {
@@ -90,7 +90,7 @@ impl Backlog {
         self.partial_frame.is_empty()
             && self.held_request.is_none()
             && self.held_reply.is_none()
-            && !self.is_silenced
+            && !self.ended_by_fault
     }
 
     /// Returns whether the rule that holds one of the frames has ended. If not, the task is woken when it does.
@@ -105,7 +105,7 @@ impl Backlog {
 }
 
 /// What a connection does next.
-enum Event {
+enum NextStep {
     /// The session was closed.
     Close,
     /// The session was left half-open.
@@ -165,18 +165,18 @@ impl<H: Handler> Connection<H> {
 
     async fn serve(&mut self) -> io::Result<()> {
         loop {
-            let input = match poll_fn(|cx| self.poll_event(cx)).await? {
-                Event::Close => return Ok(()),
-                Event::HalfOpen => {
+            let input = match poll_fn(|cx| self.poll_next_step(cx)).await? {
+                NextStep::Close => return Ok(()),
+                NextStep::HalfOpen => {
                     Box::pin(self.serve_half_open()).await;
                     return Ok(());
                 }
-                Event::Released => {
+                NextStep::Released => {
                     Box::pin(self.handle_released()).await?;
                     continue;
                 }
-                Event::Write => {
-                    let buffer = ReplyBuffer::unwritten(self.take_unwritten(), None);
+                NextStep::Write => {
+                    let buffer = ReplyBuffer::behind(self.take_unwritten(), None);
                     if self.writing_may_fail() {
                         Box::pin(self.write_with_faults(buffer)).await?;
                     } else {
@@ -184,7 +184,7 @@ impl<H: Handler> Connection<H> {
                     }
                     continue;
                 }
-                Event::Read(input) => input,
+                NextStep::Read(input) => input,
             };
             let may_be_more = input.len() >= READ;
             Box::pin(self.process_read(input)).await?;
@@ -195,30 +195,30 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Waits for the next event. Nothing is read while the session is congested.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    /// Waits until there is something to do, and returns what. Nothing is read while the session is congested.
+    fn poll_next_step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<NextStep>> {
         let work = self.session.poll_work(cx);
         if self.context.manager.park_if_paused(&self.session, cx) {
             return Poll::Pending;
         }
         if work == Some(Work::HalfOpen) {
-            self.context.manager.note_parked();
-            return Poll::Ready(Ok(Event::HalfOpen));
+            self.context.manager.note_maybe_settled();
+            return Poll::Ready(Ok(NextStep::HalfOpen));
         }
         // Checked before a close and before the next frame, since a frame that was held back comes before both.
         let is_released = |backlog: &mut Box<Backlog>| backlog.poll_released(cx);
         if self.backlog.as_mut().is_some_and(is_released) {
-            return Poll::Ready(Ok(Event::Released));
+            return Poll::Ready(Ok(NextStep::Released));
         }
         if work == Some(Work::Close) {
-            return Poll::Ready(Ok(Event::Close));
+            return Poll::Ready(Ok(NextStep::Close));
         }
         let backlog = self.backlog.as_ref();
         let unwritten = backlog.map_or(0, |backlog| backlog.unwritten.len());
         if unwritten > 0
             && let Poll::Ready(ready) = self.transport.poll_write_ready(cx)
         {
-            return Poll::Ready(ready.map(|()| Event::Write));
+            return Poll::Ready(ready.map(|()| NextStep::Write));
         }
         if self.session.is_congested(unwritten) {
             self.session.timers.note_server_busy();
@@ -228,17 +228,17 @@ impl<H: Handler> Connection<H> {
         // read.
         let read = self.poll_read(cx);
         if read.is_pending() && work == Some(Work::Write) {
-            return Poll::Ready(Ok(Event::Write));
+            return Poll::Ready(Ok(NextStep::Write));
         }
         if read.is_pending() {
-            self.context.manager.note_parked();
+            self.context.manager.note_maybe_settled();
         }
         read
     }
 
     /// Reads once. If the beginning of a frame is there, the bytes are read behind it; otherwise into a buffer of the pool,
     /// which goes back if nothing was read.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<NextStep>> {
         let manager = &self.context.manager;
         self.session
             .timers
@@ -265,9 +265,9 @@ impl<H: Handler> Connection<H> {
         match self.transport.poll_read(cx, &mut input, room) {
             Poll::Ready(Ok(0)) => {
                 self.session.close(CloseReason::PeerClosed);
-                Poll::Ready(Ok(Event::Close))
+                Poll::Ready(Ok(NextStep::Close))
             }
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(Event::Read(input))),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(NextStep::Read(input))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 match &mut self.backlog {

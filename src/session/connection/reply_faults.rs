@@ -46,14 +46,14 @@ impl<H: Handler> Connection<H> {
             checked.add(&held.frame.0, held.read_at);
         }
         self.queue_frames(&replies, read_at, &mut checked).await?;
-        if self.is_silenced() {
+        if self.must_not_write() {
             return Ok(());
         }
         // Taken after the replies: if a fault has kept a page from the client, the notify must not count that page as read.
-        let mut queued = BytesMut::new();
-        self.session.take_notify(self.context.framing, &mut queued);
-        self.queue_frames(&queued, None, &mut checked).await?;
-        if self.is_silenced() {
+        let mut notify = BytesMut::new();
+        self.session.take_notify(self.context.framing, &mut notify);
+        self.queue_frames(&notify, None, &mut checked).await?;
+        if self.must_not_write() {
             return Ok(());
         }
         self.send(&mut checked).await
@@ -87,7 +87,7 @@ impl<H: Handler> Connection<H> {
                 read_at,
             };
             self.queue_frame(frame, hit, &mut held, checked).await?;
-            if self.is_silenced() {
+            if self.must_not_write() {
                 return Ok(());
             }
             if let Some(held) = held {
@@ -155,14 +155,14 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         let mut delay = Delay::new(Arc::clone(&self.session), hold, held.take());
         delay.poll_during(self.send(checked)).await?;
-        let mut waited = self.with_hang_up_watch(delay.ended()).await;
+        let mut waited = self.with_hang_up_watch(delay.ended_or_released()).await;
         if let Some(left) = waited.left {
             delay.restart(left);
             if let Some(held) = waited.held.take() {
                 checked.add(&held.frame.0, held.read_at);
             }
             delay.poll_during(self.send(checked)).await?;
-            self.with_hang_up_watch(delay.ended()).await;
+            self.with_hang_up_watch(delay.ended_or_released()).await;
         }
         *held = waited.held;
         Ok(())

@@ -80,13 +80,13 @@ impl<H: Handler> Connection<H> {
         mut delay: Delay<RequestMessage>,
     ) -> io::Result<()> {
         delay.poll_during(self.flush(batch, notifies)).await?;
-        let waited = self.with_hang_up_watch(delay.ended()).await;
+        let waited = self.with_hang_up_watch(delay.ended_or_released()).await;
         batch.held = waited.held;
         if let Some(left) = waited.left {
             delay.restart(left);
             let handled = self.handle_held_request(batch, notifies);
             delay.poll_during(handled).await?;
-            self.with_hang_up_watch(delay.ended()).await;
+            self.with_hang_up_watch(delay.ended_or_released()).await;
         }
         batch.force_next(request);
         Ok(())

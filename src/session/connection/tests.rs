@@ -104,14 +104,14 @@ fn connected_to<H: Handler>(
 }
 
 async fn process_one_read<H: Handler>(connection: &mut Connection<H>) {
-    match poll_fn(|cx| connection.poll_event(cx)).await.unwrap() {
-        Event::Read(input) => connection.process_read(input).await.unwrap(),
+    match poll_fn(|cx| connection.poll_next_step(cx)).await.unwrap() {
+        NextStep::Read(input) => connection.process_read(input).await.unwrap(),
         _ => panic!("there was something to read"),
     }
 }
 
 async fn is_waiting(connection: &mut Connection<Echo>) -> bool {
-    poll_fn(|cx| Poll::Ready(connection.poll_event(cx).is_pending())).await
+    poll_fn(|cx| Poll::Ready(connection.poll_next_step(cx).is_pending())).await
 }
 
 #[tokio::test]
@@ -176,10 +176,10 @@ async fn what_the_transport_does_not_take_is_written_when_it_does() {
         .await
         .unwrap();
     assert!(matches!(
-        poll_fn(|cx| connection.poll_event(cx)).await,
-        Ok(Event::Write)
+        poll_fn(|cx| connection.poll_next_step(cx)).await,
+        Ok(NextStep::Write)
     ));
-    let unwritten = ReplyBuffer::unwritten(connection.take_unwritten(), None);
+    let unwritten = ReplyBuffer::behind(connection.take_unwritten(), None);
     connection.write(unwritten).unwrap();
     poll_fn(|cx| client.transport.poll_read(cx, &mut bytes, READ))
         .await

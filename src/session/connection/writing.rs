@@ -72,7 +72,7 @@ impl<H: Handler> Connection<H> {
             let buffer = batch.buffer.take();
             // The notifies are sent now: their receivers must not wait until this peer takes its replies.
             self.write_replies(buffer, std::mem::take(notifies)).await?;
-            batch.buffer = ReplyBuffer::unwritten(self.take_unwritten(), batch.buffer.read_at);
+            batch.buffer = ReplyBuffer::behind(self.take_unwritten(), batch.buffer.read_at);
             if !self.session.is_congested(batch.buffer.bytes.len()) {
                 // A peer that reads as fast as this task writes never makes it wait, so it has to yield to others here.
                 tokio::task::yield_now().await;
@@ -109,7 +109,7 @@ impl<H: Handler> Connection<H> {
             return Ok(());
         }
         let framing = self.context.framing;
-        // While the socket takes nothing, notifies stay in the queue of the session, where they merge.
+        // While the socket takes nothing, notifies stay pending in the session, where they merge.
         let mut is_notify_taken = !self.session.timers.is_stalled();
         if is_notify_taken {
             self.session.take_notify(framing, &mut buffer.bytes);
@@ -121,7 +121,7 @@ impl<H: Handler> Connection<H> {
                     self.session.take_notify(framing, &mut buffer.bytes);
                     is_notify_taken = true;
                 }
-                // More may have been queued during the write.
+                // A notify may have become pending during the write.
                 Written::Part => is_notify_taken = false,
                 Written::Nothing => {
                     self.session.set_unwritten(buffer.bytes.len());

@@ -1,4 +1,4 @@
-//! The pending notify of a session, how far its client has read, and how much its task has not written.
+//! What a session still has to write: its pending notify, how far its client has read, and how much its task has not written.
 //!
 //! Serves the [`Session`](super::Session), which holds it under a lock. It takes a constant amount of memory, whatever the
 //! number of messages: pending notifies merge into one.
@@ -13,9 +13,9 @@ use crate::id::Version;
 use crate::proto::fields::Fields;
 use crate::proto::{Cmd, Payload};
 
-/// The pending notify of a session, how far its client has read, and how much its task has not written.
+/// What a session still has to write, and the waker of the task that writes it.
 #[derive(Default)]
-pub(super) struct NotifyQueue {
+pub(super) struct OutputState {
     /// How many bytes the socket has not taken yet. The session's task holds them.
     unwritten: usize,
     /// The pending notify, whatever the number of messages that it stands for.
@@ -23,7 +23,10 @@ pub(super) struct NotifyQueue {
     /// The end of the last page that was sent on this session. Every later notify names it as the version up to which the
     /// client has read, since clients copy that number from each notify.
     page_end: Option<Version>,
-    /// Wakes the session's task, if it sleeps.
+    /// Wakes the session's task, if it sleeps: for a notify, and for every other change of the session's state.
+    ///
+    /// The lock of this struct orders each change with the task's sleep. The task checks the state and registers here under
+    /// the lock, and whoever changes the state takes the lock afterwards to wake it. So the task sees the change or is woken.
     pub task: Option<Waker>,
 }
 
@@ -34,7 +37,7 @@ struct Pending {
     total: Version,
 }
 
-impl NotifyQueue {
+impl OutputState {
     /// Returns how many bytes the socket has not taken yet.
     pub fn unwritten(&self) -> usize {
         self.unwritten
@@ -58,7 +61,7 @@ impl NotifyQueue {
         }
     }
 
-    /// Queues a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one, in
+    /// Adds a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one, in
     /// which case the greater of both values is kept for each number.
     pub fn notify(&mut self, current: Version, total: Version) -> bool {
         let is_merged = self.notify.is_some();
@@ -73,7 +76,7 @@ impl NotifyQueue {
     }
 
     /// Notes that a page is written which ends at `end` of an inbox whose newest version is `total`. If it leaves something
-    /// behind, a notify is queued.
+    /// behind, a notify is pending.
     pub fn page_served(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
         if end < total || self.notify.is_some() {
@@ -131,10 +134,10 @@ mod tests {
     const FRAMING: Framing = Framing::LengthPrefix;
 
     /// Returns the frames that would be written: their commands, and of notifies (currentID, totalID).
-    fn taken(queue: &mut NotifyQueue) -> Vec<(u32, Option<(i64, i64)>)> {
+    fn taken(output: &mut OutputState) -> Vec<(u32, Option<(i64, i64)>)> {
         let mut bytes = BytesMut::new();
-        queue.set_unwritten(0);
-        queue.take_notify(FRAMING, &mut bytes);
+        output.set_unwritten(0);
+        output.take_notify(FRAMING, &mut bytes);
         frames(&bytes)
     }
 
@@ -150,57 +153,57 @@ mod tests {
 
     #[test]
     fn notifies_merge_into_the_newest_whatever_their_order() {
-        let mut queue = NotifyQueue::default();
+        let mut output = OutputState::default();
         for (current, total) in [(0, 1), (2, 5), (1, 3)] {
-            queue.notify(Version(current), Version(total));
+            output.notify(Version(current), Version(total));
         }
-        assert_eq!(taken(&mut queue), [(20007, Some((2, 5)))]);
-        assert_eq!(taken(&mut queue), [], "it is written once");
+        assert_eq!(taken(&mut output), [(20007, Some((2, 5)))]);
+        assert_eq!(taken(&mut output), [], "it is written once");
     }
 
     #[test]
     fn a_page_that_has_caught_up_leaves_no_notify() {
-        let mut queue = NotifyQueue::default();
-        queue.notify(Version(0), Version(3));
-        queue.page_served(Version(3), Version(3));
-        assert_eq!(taken(&mut queue), []);
+        let mut output = OutputState::default();
+        output.notify(Version(0), Version(3));
+        output.page_served(Version(3), Version(3));
+        assert_eq!(taken(&mut output), []);
     }
 
     #[test]
     fn what_was_stored_while_a_page_was_made_is_notified_after_it() {
-        let mut queue = NotifyQueue::default();
-        queue.notify(Version(0), Version(4));
-        queue.page_served(Version(3), Version(3));
-        assert_eq!(taken(&mut queue), [(20007, Some((3, 4)))]);
+        let mut output = OutputState::default();
+        output.notify(Version(0), Version(4));
+        output.page_served(Version(3), Version(3));
+        assert_eq!(taken(&mut output), [(20007, Some((3, 4)))]);
     }
 
     #[test]
     fn after_a_page_the_reader_is_where_it_ended_also_when_it_went_back() {
-        let mut queue = NotifyQueue::default();
-        queue.page_served(Version(50), Version(120));
-        queue.page_served(Version(10), Version(120));
-        queue.notify(Version(50), Version(121));
-        assert_eq!(taken(&mut queue), [(20007, Some((10, 121)))]);
+        let mut output = OutputState::default();
+        output.page_served(Version(50), Version(120));
+        output.page_served(Version(10), Version(120));
+        output.notify(Version(50), Version(121));
+        assert_eq!(taken(&mut output), [(20007, Some((10, 121)))]);
     }
 
     #[test]
     fn after_a_page_that_is_lost_the_reader_is_where_it_began() {
-        let mut queue = NotifyQueue::default();
-        queue.page_served(Version(10), Version(12));
-        queue.page_lost(Version(4), Version(10));
-        assert_eq!(taken(&mut queue), [(20007, Some((4, 12)))]);
+        let mut output = OutputState::default();
+        output.page_served(Version(10), Version(12));
+        output.page_lost(Version(4), Version(10));
+        assert_eq!(taken(&mut output), [(20007, Some((4, 12)))]);
         // No notify was written for version 13 yet.
-        queue.notify(Version(4), Version(13));
-        queue.page_served(Version(13), Version(13));
-        queue.page_lost(Version(4), Version(13));
-        assert_eq!(taken(&mut queue), [(20007, Some((4, 13)))]);
-        queue.page_served(Version(13), Version(13));
-        queue.page_lost(Version(4), Version(13));
-        assert_eq!(taken(&mut queue), [], "of these, it was told already");
-        queue.page_served(Version(8), Version(13));
-        queue.page_served(Version(13), Version(13));
-        queue.page_lost(Version(4), Version(8));
-        queue.notify(Version(4), Version(14));
-        assert_eq!(taken(&mut queue), [(20007, Some((13, 14)))]);
+        output.notify(Version(4), Version(13));
+        output.page_served(Version(13), Version(13));
+        output.page_lost(Version(4), Version(13));
+        assert_eq!(taken(&mut output), [(20007, Some((4, 13)))]);
+        output.page_served(Version(13), Version(13));
+        output.page_lost(Version(4), Version(13));
+        assert_eq!(taken(&mut output), [], "of these, it was told already");
+        output.page_served(Version(8), Version(13));
+        output.page_served(Version(13), Version(13));
+        output.page_lost(Version(4), Version(8));
+        output.notify(Version(4), Version(14));
+        assert_eq!(taken(&mut output), [(20007, Some((13, 14)))]);
     }
 }
