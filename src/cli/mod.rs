@@ -29,10 +29,10 @@ mod refusal;
 mod script;
 pub mod settings;
 pub mod signals;
+mod stack_addresses;
 pub mod stderr;
 mod store;
 mod sync;
-mod target;
 
 pub use log::{LogFormat, init as init_log};
 
@@ -334,7 +334,7 @@ pub struct SendArgs {
     /// It may begin with a hyphen. Only where it is one of the options listed here, such as --token, write -- before it.
     #[arg(allow_hyphen_values = true)]
     pub text: String,
-    /// The id of the message: one that is sent again under its id is stored once [default: a new one]
+    /// The message's id; a message that is sent again with the same id is not stored twice [default: a new one]
     #[arg(long, value_name = "ID")]
     pub msg_id: Option<String>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use imd::client::{ClientError, new_msg_id};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::target::{Target, account};
+use super::stack_addresses::{StackAddresses, account};
 use super::{GroupCommand, RegisterArgs, SendArgs, api, output, refusal};
 
 /// Number of bytes that are read from stdin at most. It is far more than fits a frame, so a text that is cut off here
@@ -24,14 +24,14 @@ const MAX_STDIN_BYTES: u64 = 1 << 20;
 /// [`Failure::Failed`] when the user API can't be reached or refuses, for example because the uid is taken.
 /// [`Failure::Usage`] when the address is wrong.
 pub async fn register(args: &RegisterArgs) -> Result<(), Failure> {
-    let target = Target::find(&args.target)?;
+    let stack = StackAddresses::find(&args.target)?;
     let uid = args.uid.to_string();
     let fields = [
         ("uid", uid.as_str()),
         ("name", &args.name),
         ("pw", &args.pw),
     ];
-    api::post(target.user_api()?, "/x/user/register", &fields).await?;
+    api::post(stack.user_api()?, "/x/user/register", &fields).await?;
     Ok(())
 }
 
@@ -44,10 +44,10 @@ pub async fn register(args: &RegisterArgs) -> Result<(), Failure> {
 pub async fn group(command: &GroupCommand) -> Result<(), Failure> {
     let (path, args) = match command {
         GroupCommand::Create { uid, name, target } => {
-            let target = Target::find(target)?;
+            let stack = StackAddresses::find(target)?;
             let uid = uid.to_string();
             let fields = [("uid", uid.as_str()), ("name", name)];
-            let data = api::post(target.group_api()?, "/x/group/create", &fields).await?;
+            let data = api::post(stack.group_api()?, "/x/group/create", &fields).await?;
             let gid = data.get("gid").and_then(serde_json::Value::as_i64);
             let gid = gid.ok_or_else(|| {
                 Failure::Failed("the group was created, but the server does not say its id".into())
@@ -57,10 +57,10 @@ pub async fn group(command: &GroupCommand) -> Result<(), Failure> {
         GroupCommand::Join(args) => ("/x/group/join", args),
         GroupCommand::Quit(args) => ("/x/group/quit", args),
     };
-    let target = Target::find(&args.target)?;
+    let stack = StackAddresses::find(&args.target)?;
     let (uid, gid) = (args.uid.to_string(), args.gid.to_string());
     let fields = [("uid", uid.as_str()), ("gid", gid.as_str())];
-    api::post(target.group_api()?, path, &fields).await?;
+    api::post(stack.group_api()?, path, &fields).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::failure::{Failure, warn};
 use super::inbox::{PING_EVERY, ReadError, read_on};
 use super::link::Account;
 use super::signals::Signals;
-use super::target::account;
+use super::stack_addresses::account;
 use super::{SyncArgs, output, refusal};
 
 /// A message as one line of output. The id of a group is a string, because it is a snowflake, and not every JSON

@@ -16,7 +16,7 @@ use crate::torture::daemon::{Daemon, Launch, Started};
 use crate::torture::folder::{Failure, Folder, Setup};
 use crate::torture::kill::{Kill, check_strace, journals};
 
-/// How long a request may take, at most. Only a failing test waits for so long.
+/// How long a request may take, at most. Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Creates a folder to be tortured, with this value of `store.sync`, in a temporary folder.

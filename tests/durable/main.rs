@@ -10,7 +10,7 @@ mod folder;
 mod foreign;
 mod formats;
 #[cfg(unix)]
-mod gone;
+mod missing_folder;
 #[cfg(unix)]
 mod planted;
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Paused access servers: all their sessions are half-open until the server is resumed.
+//! Paused access servers: they accept, read and write nothing while all sockets stay open, until the server is resumed.
 //!
 //! Nothing is lost by a pause, no deadline runs in it, and a lease that ended in it is taken again.
 
@@ -44,7 +44,7 @@ async fn round_trip(other: &mut Wire) {
 }
 
 #[tokio::test]
-async fn a_paused_server_is_half_open() {
+async fn a_paused_server_reads_nothing_and_answers_when_it_is_resumed() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut other = user_at(&imd, "access-2", 2).await;

@@ -286,7 +286,8 @@ async fn login_not_required() {
     imd.clock().advance(14 * SECOND).await;
     assert!(imd.is_online(2));
 
-    // A session that names no user has none. After a login, the login decides, as by the contract.
+    // Before a login, a request that names no user is refused. After it, the session's user counts, and naming another is
+    // refused, as by the contract.
     assert_eq!(wire.p2p(2, "d", "d").await.err_code, 93003);
     wire.send(&ping()).await;
     wire.error(Cmd::Ping, 93003).await;

@@ -1,7 +1,8 @@
 //! A reset replaces everything in a running stack, by nothing or by a snapshot.
 //!
-//! What clients have in flight belongs to the time before, sessions end, ids and tokens go on. A reset that fails
-//! changes nothing. Proves `imd::reset`; the file format is tested in `bad_snapshots`.
+//! What clients sent before the reset is removed with the old contents, and all sessions end. New ids are greater than
+//! the old ones, and tokens stay valid. A failed reset may leave sessions closed or the store empty: see `Reset::reset`.
+//! Proves `imd::reset`; the file format is tested in `bad_snapshots`.
 
 use std::time::Duration;
 
@@ -312,7 +313,7 @@ async fn requests_in_progress_are_completed_before_a_reset_and_new_clients_wait(
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     store.replace.hold();
-    ann.send(&p2p(2, "a", "of before")).await;
+    ann.send(&p2p(2, "a", "earlier")).await;
     store.commit.arrived().await;
     let replaced = async {
         store.commit.let_through(1);
@@ -403,7 +404,7 @@ async fn a_reset_that_fails_leaves_everything_as_it_was() {
 async fn requests_over_http_are_completed_before_a_reset_too() {
     let imd = start_manual().await;
     let fault = imd.fault(Fault::at(Site::StoreWrite).delay(Duration::from_secs(3_600)));
-    let message = json!({ "from": 3, "to": 4, "text": "of before" });
+    let message = json!({ "from": 3, "to": 4, "text": "earlier" });
     let loaded = async {
         crate::wait_for_hit(&imd, &fault).await;
         imd.load(Snapshot::default()).await
@@ -495,7 +496,7 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
         });
         assert!(addrs.contains(&asking.ask().await.addr));
         assert_eq!(stale.hits(), 0);
-        // The clients of before are told, and have stayed until now.
+        // The clients that were connected before the reset are told, and have stayed until now.
         for wire in &mut wires {
             wait_for_end(wire).await;
         }

@@ -14,7 +14,7 @@ use imd::daemon::Addresses;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a program may take for any step. Only a failing test waits for so long.
+/// How long a program may take for any step. Only a failing test waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The lines of one output, which a thread of its own reads.

@@ -9,6 +9,7 @@ mod ack;
 mod before_login;
 mod captured;
 mod deadlines;
+mod departed_clients;
 mod example;
 mod gateway;
 mod group;
@@ -16,7 +17,6 @@ mod http;
 mod http_forms;
 #[cfg(feature = "admin")]
 mod http_wire;
-mod left;
 mod limits;
 mod login;
 mod malformed;

@@ -72,7 +72,7 @@ async fn a_leap_of_the_wall_clock_forgets_no_id() {
         ann.p2p(2, "a", "first").await;
         assert_eq!(imd.report().stored, 1);
     }
-    // The message is gone as well as its id when it is older than a day by any clock.
+    // Once the message is older than a day by every clock, both the message and its id are removed.
     imd.clock().advance(2 * HOUR).await;
     assert_eq!(imd.report().removed, 1);
     ann.p2p(2, "a", "first").await;

@@ -37,7 +37,7 @@ use imd::session::Session;
 use imd::{Config, Imd};
 use tokio::net::TcpStream;
 
-/// How long anything that should happen at once may take. Only a failing test waits for so long.
+/// How long anything that should happen at once may take. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what should happen at once, and fails the test in place of waiting for longer than [`PATIENCE`].

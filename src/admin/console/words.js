@@ -202,7 +202,7 @@ const WORDS = {
   "fault.cmd": ["Command", "命令"],
   "fault.access": ["Access server", "接入服务器"],
   "fault.session": ["Session", "会话"],
-  "fault.times": ["At most so often", "最多次数"],
+  "fault.times": ["At most this many times", "最多次数"],
   "fault.times.hint": ["always", "不限"],
   "fault.after": ["Not the first n", "跳过前 n 个"],
   "fault.after.hint": ["0", "0"],

@@ -89,7 +89,7 @@ pub struct BenchArgs {
     /// How long requests are made [default: 5s, or without end with --count]
     #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
     pub lasting: Option<Duration>,
-    /// As --for, in seconds: for scripts of before
+    /// As --for, in seconds; kept for old scripts
     #[arg(long, value_name = "S", hide = true, value_parser = seconds, conflicts_with = "lasting")]
     pub secs: Option<f64>,
     /// How many requests are made
@@ -101,7 +101,7 @@ pub struct BenchArgs {
     /// Threads of the load generator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Give up when nothing has come for so long
+    /// Give up when nothing has arrived for this long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub patience: Duration,
     /// Print one JSON object
@@ -236,7 +236,7 @@ impl Plan {
                 && args.until != Some(Until::Acknowledged),
             gives_ids: !args.no_msg_id,
             size: args.size.into(),
-            // Either it ends after a time, or after so many.
+            // Without a time or a count, the run ends after `TIME`.
             time: time.or(args.count.is_none().then_some(TIME)),
             count: args.count,
             fill: args.fill,

@@ -49,13 +49,13 @@ pub struct Sender {
     known: i64,
     /// Set while a page was requested and has not arrived.
     is_syncing: bool,
-    /// Progress of the last page, which is requested at the end of the run.
-    leaving: Leaving,
+    /// The progress of the last page, which is requested at the end of the run.
+    last_page: LastPage,
 }
 
-/// The progress of a user with the last page, which shows whether any message is left.
+/// The progress of a user's last page, which shows whether any message is left in the inbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Leaving {
+pub enum LastPage {
     /// The run is still going on.
     #[default]
     No,
@@ -86,7 +86,7 @@ impl Sender {
             undelivered: 0,
             known: read,
             is_syncing: false,
-            leaving: Leaving::default(),
+            last_page: LastPage::default(),
         }
     }
 
@@ -104,8 +104,8 @@ impl Sender {
     fn request_page(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
         codec::encode(&self.sync, out)?;
         self.is_syncing = true;
-        if self.leaving == Leaving::Wanted {
-            self.leaving = Leaving::Requested;
+        if self.last_page == LastPage::Wanted {
+            self.last_page = LastPage::Requested;
         }
         Ok(())
     }
@@ -175,10 +175,10 @@ impl Sender {
         self.sync.current_id = read;
         self.known = self.known.max(page.number(7));
         self.is_syncing = false;
-        if self.leaving == Leaving::Requested && read >= self.known {
-            self.leaving = Leaving::Done;
+        if self.last_page == LastPage::Requested && read >= self.known {
+            self.last_page = LastPage::Done;
         // An empty page is not requested again: the next one would be empty too.
-        } else if self.leaving == Leaving::Wanted || read > before && read < self.known {
+        } else if self.last_page == LastPage::Wanted || read > before && read < self.known {
             self.request_page(out)?;
         }
         Ok(())
@@ -296,7 +296,7 @@ impl Role for Sender {
     }
 
     fn leave(&mut self, out: &mut BytesMut) -> Result<(), ConnectionError> {
-        self.leaving = Leaving::Wanted;
+        self.last_page = LastPage::Wanted;
         if !self.is_syncing {
             self.request_page(out)?;
         }
@@ -304,7 +304,7 @@ impl Role for Sender {
     }
 
     fn has_left(&self) -> bool {
-        self.leaving == Leaving::Done
+        self.last_page == LastPage::Done
     }
 
     fn record(&mut self) -> DeliveryRecord {

@@ -24,7 +24,7 @@ use crate::cli::inbox::{PING_EVERY, ReadError, read_on};
 use crate::cli::link::Account;
 use crate::cli::refusal;
 use crate::cli::signals::Signals;
-use crate::cli::target::account;
+use crate::cli::stack_addresses::account;
 use input::Input;
 use line::{HELP, Line, Partner};
 use screen::Screen;

@@ -188,7 +188,7 @@ pub struct TailArgs {
 
 #[derive(Args)]
 pub struct ReadyArgs {
-    /// Wait until it serves, at most so long
+    /// Wait until the stack serves, for at most this long
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "30s", value_parser = duration)]
     pub wait: Option<Duration>,
     #[command(flatten)]
@@ -271,19 +271,19 @@ pub struct FaultFlags {
     /// Only the n-th that matches
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     nth: Option<String>,
-    /// Not the first so many
+    /// Not the first N that match
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     after: Option<String>,
-    /// At most so often
+    /// At most this many hits
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     times: Option<String>,
     /// By chance, 0 to 1
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     probability: Option<String>,
-    /// Only for so long, such as 10s
+    /// Only for this time, such as 10s
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     lasting: Option<String>,
-    /// Wait so long
+    /// Wait this long
     #[arg(
         long,
         value_name = "TIME",
@@ -291,7 +291,7 @@ pub struct FaultFlags {
         help_heading = "What it does"
     )]
     delay: Option<String>,
-    /// And up to so much longer
+    /// And up to this much longer, by chance
     #[arg(
         long,
         value_name = "TIME",
@@ -322,7 +322,7 @@ pub struct FaultFlags {
     /// The connection stays open, and nothing more is read or written
     #[arg(long, help_heading = "What it does")]
     half_open: bool,
-    /// So many bytes a second leave, such as 1000 or 16KiB
+    /// This many bytes leave each second, such as 1000 or 16KiB
     #[arg(
         long,
         value_name = "BYTES",
@@ -330,7 +330,7 @@ pub struct FaultFlags {
         help_heading = "What it does"
     )]
     throttle: Option<String>,
-    /// So many bytes leave at a time
+    /// This many bytes leave at a time
     #[arg(
         long,
         value_name = "BYTES",

@@ -26,7 +26,7 @@ pub struct RecordArgs {
     /// Only this session, by its number in `imd state` and `imd tail`; may be given more than once
     #[arg(long, value_name = "ID")]
     pub session: Vec<u64>,
-    /// End after so many frames
+    /// End after this many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// End after this time, such as 30s
@@ -47,7 +47,7 @@ pub struct ReplayArgs {
     /// Log in with tokens that the user API gives for this password
     #[arg(long, value_name = "PASSWORD", conflicts_with = "token")]
     pub pw: Option<String>,
-    /// Keep the recorded times, or go so many times as fast [default: as fast as replies come]
+    /// Keep the recorded times, or replay this many times as fast [default: as fast as replies come]
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     pub speed: Option<f64>,
     /// How long to wait for each reply and notify

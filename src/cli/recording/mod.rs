@@ -8,7 +8,7 @@
 //! | `record` | writes a record from the admin API's events |
 //! | `read` | reads a record, and says which line is damaged |
 //! | `replay` | replays a record line by line |
-//! | `renewal` | replaces ids and versions in requests by those of this replay |
+//! | `substitutions` | replaces ids and versions in requests by those of this replay |
 //! | `connection` | sends and receives on one connection |
 //! | `exchanges` | matches replies with requests |
 //! | `compare` | finds the fields in which two replies differ |
@@ -21,9 +21,9 @@ mod exchanges;
 mod format;
 mod read;
 mod record;
-mod renewal;
 mod replay;
 mod report;
+mod substitutions;
 
 pub use args::{RecordArgs, ReplayArgs};
 pub use record::run as record;

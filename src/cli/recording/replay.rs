@@ -20,12 +20,12 @@ use super::connection::{Connection, Push};
 use super::exchanges::{MAX_OPEN_BYTES, Side};
 use super::format::{EventKind, GATEWAY, Line};
 use super::read::{Lines, MAX_CONNECTIONS, SessionLimits, Survey};
-use super::renewal::Renewal;
 use super::report::{Report, SessionInfo};
+use super::substitutions::Substitutions;
 use crate::cli::failure::Failure;
 use crate::cli::link::{FLAGS, LinkError};
 use crate::cli::peer::{self, Peer};
-use crate::cli::target::Target;
+use crate::cli::stack_addresses::StackAddresses;
 use crate::cli::{advice, api, endpoint};
 
 /// Reasons of closes that a replay causes again. Other closes are due to deadlines or to operations on the server, so
@@ -58,10 +58,10 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     let mut player = Player {
         args,
-        target: Target::find(&args.login.target)?,
+        stack: StackAddresses::find(&args.login.target)?,
         survey,
         open: HashMap::new(),
-        renewal: Renewal::default(),
+        substitutions: Substitutions::default(),
         report: Report::new(args.json, args.ignore.clone()),
         started: Instant::now(),
     };
@@ -76,10 +76,10 @@ pub async fn run(args: &ReplayArgs) -> Result<(), Failure> {
 /// The state of a replay.
 struct Player<'a> {
     args: &'a ReplayArgs,
-    target: Target,
+    stack: StackAddresses,
     survey: Survey,
     open: HashMap<u64, ReplayedSession>,
-    renewal: Renewal,
+    substitutions: Substitutions,
     report: Report,
     started: Instant,
 }
@@ -196,7 +196,7 @@ impl Player<'_> {
         let addr = match &self.args.access {
             Some(addr) => addr.clone(),
             None => {
-                let gateway = self.target.gateway()?;
+                let gateway = self.stack.gateway()?;
                 if line.server == GATEWAY {
                     gateway.to_owned()
                 } else {
@@ -284,7 +284,9 @@ impl Player<'_> {
                 Ok(login.encode_to_vec().into())
             }
             Some(_) => Ok(request.clone()),
-            None => Ok(self.renewal.renew(line.uid.unwrap_or_default(), request)),
+            None => Ok(self
+                .substitutions
+                .apply(line.uid.unwrap_or_default(), request)),
         }
     }
 
@@ -292,8 +294,8 @@ impl Player<'_> {
     async fn token(&self, uid: i64) -> Result<String, Failure> {
         match (&self.args.login.token, &self.args.pw) {
             (Some(token), _) => Ok(token.clone()),
-            (None, Some(pw)) => api::token(self.target.user_api()?, uid, pw).await,
-            (None, None) => Ok(self.target.token(Uid(uid))),
+            (None, Some(pw)) => api::token(self.stack.user_api()?, uid, pw).await,
+            (None, None) => Ok(self.stack.token(Uid(uid))),
         }
     }
 
@@ -302,7 +304,7 @@ impl Player<'_> {
         let ReplayedSession { connection, info } = played;
         for exchange in connection.exchanges().take_completed() {
             if let (Side::Frame(recorded), Side::Frame(got)) = (&exchange.recorded, &exchange.got) {
-                self.renewal
+                self.substitutions
                     .learn(info.uid.unwrap_or_default(), recorded, got);
             }
             self.report

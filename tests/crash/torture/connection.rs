@@ -24,7 +24,7 @@ use super::event::{Entry, Event, Page};
 use super::message_key::{EntryKind, MessageKey};
 use crate::support::{self, Wire};
 
-/// How long a running server may take to answer, at most. Only a failing run waits for so long.
+/// How long a running server may take to answer, at most. Only a failing run waits that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a client stops using its connection.

@@ -15,7 +15,7 @@ use imd::daemon::Addresses;
 
 use super::load::ServerAddrs;
 
-/// How long a start or an end of the program may take, at most. Only a failing run waits for so long.
+/// How long a start or an end of the program may take, at most. Only a failing run waits that long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How the program is started.

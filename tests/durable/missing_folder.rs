@@ -12,7 +12,7 @@ use imd::store::{MessageStore, OpenError, StoreAdmin};
 
 use crate::fixture::{copy_into, files, inbox, journal, one, open, p2p};
 
-/// How long the store may take to notice a missing file. Only a failing test waits for so long.
+/// How long the store may take to notice a missing file. Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A name, and what is done to the folder of a running store.

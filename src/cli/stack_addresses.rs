@@ -12,20 +12,20 @@ use super::link::Account;
 use super::{LoginArgs, TargetArgs, addr_file, endpoint, environment, settings};
 
 /// The addresses of a stack, and the salt of its tokens.
-pub struct Target {
+pub struct StackAddresses {
     gateway: String,
     user_api: String,
     group_api: String,
     salt: String,
 }
 
-impl Target {
+impl StackAddresses {
     /// Finds the stack that the flags and the environment name.
     ///
     /// # Errors
     ///
     /// When the addresses file or the config can't be read.
-    pub fn find(args: &TargetArgs) -> Result<Target, Failure> {
+    pub fn find(args: &TargetArgs) -> Result<StackAddresses, Failure> {
         let config = settings::load(args.config.as_deref())?;
         // A config that was named on the command line takes precedence over the environment.
         let from_env = |name| environment::read(name).filter(|_| args.config.is_none());
@@ -42,7 +42,7 @@ impl Target {
                 from_env(environment::GROUP_API).unwrap_or_else(|| url(config.http.group_listen)),
             ),
         };
-        Ok(Target {
+        Ok(StackAddresses {
             gateway: args.gateway.clone().unwrap_or(gateway),
             user_api: args.user_api.clone().unwrap_or(user_api),
             group_api: args.group_api.clone().unwrap_or(group_api),
@@ -61,7 +61,7 @@ impl Target {
     ///
     /// [`Failure::Usage`] when the port is 0, or the address is not a host:port.
     pub fn gateway(&self) -> Result<&str, Failure> {
-        let addr = known(&self.gateway, "gateway")?;
+        let addr = check_port(&self.gateway, "gateway")?;
         let source = environment::source(environment::GATEWAY, "--gateway", addr);
         let wrong = |why| Failure::Usage(format!("{source} {addr}: {why}"));
         endpoint::host_and_port(addr).map_err(wrong)?;
@@ -74,7 +74,7 @@ impl Target {
     ///
     /// [`Failure::Usage`] when the port is 0, which means that the daemon chose a free one.
     pub fn user_api(&self) -> Result<&str, Failure> {
-        known(&self.user_api, "user-api")
+        check_port(&self.user_api, "user-api")
     }
 
     /// Returns the URL of the group API.
@@ -83,12 +83,16 @@ impl Target {
     ///
     /// [`Failure::Usage`] when the port is 0, which means that the daemon chose a free one.
     pub fn group_api(&self) -> Result<&str, Failure> {
-        known(&self.group_api, "group-api")
+        check_port(&self.group_api, "group-api")
     }
 }
 
-/// Returns an address that can be dialled, and refuses port 0.
-fn known<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
+/// Returns the address, unless it has port 0, which can't be dialled.
+///
+/// # Errors
+///
+/// [`Failure::Usage`], which names the flag `--flag` that gives another address.
+fn check_port<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
     if addr.ends_with(":0") {
         return Err(Failure::Usage(format!(
             "{addr}: port 0 in the config is any free port: take the real one from the daemon's --addr-file, or give \
@@ -103,12 +107,12 @@ fn known<'a>(addr: &'a str, flag: &str) -> Result<&'a str, Failure> {
 ///
 /// # Errors
 ///
-/// The errors of [`Target::find`] and [`Target::gateway`].
+/// The errors of [`StackAddresses::find`] and [`StackAddresses::gateway`].
 pub fn account(uid: Uid, args: &LoginArgs) -> Result<Account, Failure> {
-    let target = Target::find(&args.target)?;
+    let stack = StackAddresses::find(&args.target)?;
     let token = match &args.token {
         Some(token) => token.clone(),
-        None => target.token(uid),
+        None => stack.token(uid),
     };
-    Ok(Account::new(uid, token, target.gateway()?.to_owned()))
+    Ok(Account::new(uid, token, stack.gateway()?.to_owned()))
 }

@@ -15,16 +15,16 @@ use super::exchanges::reply_id;
 /// Number of replaced ids, and of versions, that are remembered. The oldest are forgotten first.
 const MAX_ENTRIES: usize = 4096;
 
-/// The ids and versions that a client would send differently in this replay.
+/// The ids and versions of recorded requests that are replaced in this replay.
 #[derive(Default)]
-pub struct Renewal {
+pub struct Substitutions {
     /// New message ids by the recorded ones.
     ids: Replacements<String, String>,
     /// New versions by the user and the recorded version that was read.
     versions: Replacements<(i64, i64), i64>,
 }
 
-impl Renewal {
+impl Substitutions {
     /// Learns from a recorded reply and its counterpart in this replay. `uid` is the user of the session.
     pub fn learn(&mut self, uid: i64, recorded: &Bytes, got: &Bytes) {
         match Cmd::of(recorded) {
@@ -67,13 +67,13 @@ impl Renewal {
     }
 
     /// Returns a request in the form in which the client would send it in this replay.
-    pub fn renew(&self, uid: i64, request: &Bytes) -> Bytes {
-        self.renewed(uid, request)
+    pub fn apply(&self, uid: i64, request: &Bytes) -> Bytes {
+        self.substituted(uid, request)
             .unwrap_or_else(|| request.clone())
     }
 
     /// Returns the changed request, or `None` if nothing in it is to be replaced.
-    fn renewed(&self, uid: i64, request: &Bytes) -> Option<Bytes> {
+    fn substituted(&self, uid: i64, request: &Bytes) -> Option<Bytes> {
         match Cmd::of(request)? {
             Cmd::AcceptP2PMsgAck => {
                 let mut request = ReqAcceptP2pMsgAck::decode(request.clone()).ok()?;
@@ -167,16 +167,20 @@ mod tests {
 
     #[test]
     fn a_sync_continues_after_the_page_of_this_replay() {
-        let mut renewal = Renewal::default();
-        renewal.learn(7, &page(102, &["a", "x"]), &page(2, &["a", "y"]));
-        assert_eq!(renewal.renew(7, &sync(102)), sync(2));
-        assert_eq!(renewal.renew(8, &sync(102)), sync(102), "another user");
-        assert_eq!(renewal.renew(7, &accept("x")), accept("y"));
-        assert_eq!(renewal.renew(7, &accept("a")), accept("a"));
-        renewal.learn(7, &page(102, &[]), &page(102, &[]));
-        assert_eq!(renewal.renew(7, &sync(102)), sync(102));
-        renewal.learn(7, &page(0, &[]), &page(3, &[]));
-        assert_eq!(renewal.renew(7, &sync(0)), sync(0));
+        let mut substitutions = Substitutions::default();
+        substitutions.learn(7, &page(102, &["a", "x"]), &page(2, &["a", "y"]));
+        assert_eq!(substitutions.apply(7, &sync(102)), sync(2));
+        assert_eq!(
+            substitutions.apply(8, &sync(102)),
+            sync(102),
+            "another user"
+        );
+        assert_eq!(substitutions.apply(7, &accept("x")), accept("y"));
+        assert_eq!(substitutions.apply(7, &accept("a")), accept("a"));
+        substitutions.learn(7, &page(102, &[]), &page(102, &[]));
+        assert_eq!(substitutions.apply(7, &sync(102)), sync(102));
+        substitutions.learn(7, &page(0, &[]), &page(3, &[]));
+        assert_eq!(substitutions.apply(7, &sync(0)), sync(0));
     }
 
     #[test]
@@ -189,14 +193,14 @@ mod tests {
             };
             Bytes::from(reply.encode_to_vec())
         };
-        let mut renewal = Renewal::default();
-        renewal.learn(1, &sent("123"), &sent("456"));
-        assert_eq!(renewal.renew(7, &accept("123")), accept("456"));
+        let mut substitutions = Substitutions::default();
+        substitutions.learn(1, &sent("123"), &sent("456"));
+        assert_eq!(substitutions.apply(7, &accept("123")), accept("456"));
         for n in 0..MAX_ENTRIES {
-            renewal.learn(1, &sent(&format!("old {n}")), &sent("new"));
+            substitutions.learn(1, &sent(&format!("old {n}")), &sent("new"));
         }
         assert_eq!(
-            renewal.renew(7, &accept("123")),
+            substitutions.apply(7, &accept("123")),
             accept("123"),
             "too long ago"
         );
