@@ -1,5 +1,5 @@
 //! The parts of a load generator that `imd bench` and `examples/side_by_side` share: connections, requests, answers,
-//! patterns, schedule and statistics. A stack needs none of them.
+//! patterns, schedule, cores and statistics. A stack needs none of them.
 //!
 //! A [`Driver`] says what one connection does; [`Connection::run`] is its task. Requests that follow a [`Schedule`], and
 //! deliveries that make room for another message, reach the task through its [`Mailbox`].
@@ -12,6 +12,7 @@
 //! - Nothing here depends on a store, a session or a service, so that the load is never served by what it measures.
 
 mod connection;
+mod cores;
 mod fields;
 mod mailbox;
 mod pattern;
@@ -21,6 +22,7 @@ mod statistics;
 pub mod usage;
 
 pub use connection::{Connection, Driver, FrameScanner, LengthPrefixed};
+pub use cores::{CoreSplit, pin};
 pub use fields::{FieldTable, Status};
 pub use mailbox::{Delivery, End, Mailbox};
 pub use pattern::{Pattern, ReceiverChooser, Until};

@@ -138,6 +138,18 @@ fn a_message_that_is_not_delivered_keeps_its_sender_waiting() {
 }
 
 #[test]
+fn a_private_stack_has_a_core_of_its_own_where_there_are_two_unless_they_are_shared() {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let can_have_one = cfg!(target_os = "linux") && cores > 1;
+    for (args, has_one) in [(&[][..], can_have_one), (&["--share-cores"], false)] {
+        let args = [&["--users=3", "--rate=1000", "--count=30"], args].concat();
+        let report = report(&bench(&args).ok());
+        check(&report, 30, 30);
+        assert_eq!(report["server"]["has_own_core"], has_one, "{report}");
+    }
+}
+
+#[test]
 fn one_user_writes_to_itself() {
     check(
         &report(&bench(&["--users=1", "--count=50", "--size=0"]).ok()),
@@ -283,7 +295,7 @@ fn without_json_a_summary_is_printed() {
 
 #[test]
 fn flags_that_do_not_go_together_are_refused() {
-    let refused: [(&[&str], &str); 12] = [
+    let refused: [(&[&str], &str); 13] = [
         (&["--rate=5", "--outstanding=2"], "cannot be used with"),
         (&["connect", "--outstanding=2"], "raise --users instead"),
         (&["group", "--addr", "127.0.0.1:1"], "--group-api"),
@@ -291,6 +303,10 @@ fn flags_that_do_not_go_together_are_refused() {
         (&["--for=0s"], "a time above 0"),
         (&["--for=2"], "such as 2s"),
         (&["--addr=127.0.0.1:1", "--store=x"], "cannot be used with"),
+        (
+            &["--addr=127.0.0.1:1", "--share-cores"],
+            "cannot be used with",
+        ),
         (&["group", "--pattern=ring"], "--pattern is for p2p"),
         (&["group", "--until=delivered"], "--until is for p2p"),
         (&["--rate=5", "--until=delivered"], "cannot be used with"),

@@ -252,7 +252,7 @@ fn the_exit_code_tells_how_the_work_went_although_the_reader_has_gone() {
 }
 
 /// Command lines with a mistake of the caller, for each command.
-const WRONG: [&str; 69] = [
+const WRONG: [&str; 70] = [
     "--no-such-flag",
     "no-such-command",
     "--config @DIR/missing",
@@ -288,6 +288,7 @@ const WRONG: [&str; 69] = [
     "bench nothing",
     "bench --users 0",
     "bench --addr nowhere",
+    "bench --addr 127.0.0.1:1 --share-cores",
     "bench --config @DIR/missing",
     "exec",
     "exec --config @DIR/missing -- true",

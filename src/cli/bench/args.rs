@@ -62,6 +62,9 @@ pub struct BenchArgs {
     /// Let the private imd keep everything in this folder [default: in memory]
     #[arg(long, value_name = "DIR", conflicts_with = "addr")]
     pub store: Option<PathBuf>,
+    /// Let the private imd and the load generator share all cores [default: imd has one, the load generator the others]
+    #[arg(long, conflicts_with = "addr")]
+    pub share_cores: bool,
     /// Users, each with a connection [default: gateway and connect 50, p2p 100, group 1000, idle 5000, sync 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub users: Option<u32>,
@@ -165,8 +168,8 @@ pub enum Pace {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub kind: Kind,
-    /// Set when the stack is a private process, which shares the cores with the load generator.
-    pub is_private: bool,
+    /// Set when the stack is a private process that has no core of its own.
+    pub shares_cores: bool,
     pub users: usize,
     /// The UID of the first user. The other users have the numbers after it.
     pub first_uid: i64,
@@ -226,7 +229,8 @@ impl Plan {
         let users = users as usize;
         Ok(Plan {
             kind: args.kind,
-            is_private: args.addr.is_none(),
+            // Whether the system gives it a core of its own is known once it has started.
+            shares_cores: args.addr.is_none(),
             users,
             first_uid: args.first_uid,
             pace,

@@ -66,8 +66,9 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Judges the threads of a closed loop by how busy they were.
-    pub fn closed(usages: &[ThreadUsage]) -> Generator {
+    /// Judges the threads of a closed loop by how busy they were. More threads are no advice where each of the cores that
+    /// they may use has one.
+    pub fn closed(usages: &[ThreadUsage], cores: usize) -> Generator {
         let busiest = usages
             .iter()
             .max_by_key(|thread| thread.busy.unwrap_or_default());
@@ -75,10 +76,16 @@ impl Generator {
         let waited = busiest.and_then(|thread| part(thread.waited, thread.time));
         let percent = |part: f64| format!("{:.0} % of the time", part * 100.0);
         let limit = match (busy, waited) {
-            (Some(busy), _) if busy >= BUSY => Some(format!(
-                "The load generator was the limit: a thread of it was at work {}. More --threads may help.",
-                percent(busy)
-            )),
+            (Some(busy), _) if busy >= BUSY => {
+                let advice = match usages.len() < cores {
+                    true => " More --threads may help.",
+                    false => "",
+                };
+                Some(format!(
+                    "The load generator was the limit: a thread of it was at work {}.{advice}",
+                    percent(busy)
+                ))
+            }
             (Some(busy), Some(waited)) if busy + waited >= BUSY => Some(format!(
                 "The machine was the limit: the load generator was at work {}, and waited for a core {}.",
                 percent(busy),
@@ -143,20 +150,23 @@ mod tests {
 
     #[test]
     fn a_busy_generator_or_a_lack_of_cores_is_reported_as_the_limit() {
-        let text = |usages: &[ThreadUsage]| Generator::closed(usages).text().unwrap();
+        let text = |usages: &[ThreadUsage]| Generator::closed(usages, 3).text().unwrap();
         assert_eq!(
             text(&[usage_of(40, 10)]),
             "The load generator was at work 40 % of the time."
         );
         let busy = text(&[usage_of(10, 0), usage_of(95, 0)]);
-        assert!(
-            busy.starts_with("The load generator was the limit: a thread of it was at work 95 %")
+        assert_eq!(
+            busy,
+            "The load generator was the limit: a thread of it was at work 95 % of the time. More --threads may help."
         );
+        let alone = Generator::closed(&[usage_of(95, 0)], 1).text().unwrap();
+        assert!(alone.ends_with("at work 95 % of the time."), "{alone}");
         let starved = text(&[usage_of(50, 45)]);
         assert!(
             starved.ends_with("at work 50 % of the time, and waited for a core 45 % of the time.")
         );
-        assert_eq!(Generator::closed(&[ThreadUsage::default()]).text(), None);
+        assert_eq!(Generator::closed(&[ThreadUsage::default()], 1).text(), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Runs `imd bench`: puts load on a stack, measures it, and checks that every message arrived exactly once.
 //!
 //! Connections, schedules and statistics are those of [`imd::load`]. This module adds the behaviour of the users, the
-//! report and the private stack. Each thread of the load generator has its own runtime and users; this module only
-//! starts the threads, watches their counts and collects their results.
+//! report and the private stack, which has a core of its own. Each thread of the load generator has its own runtime and
+//! users; this module only starts the threads, watches their counts and collects their results.
 
 mod args;
 mod check;
@@ -61,7 +61,7 @@ const RESERVED_FILES: u64 = 128;
 /// When the benchmark can't be run, when a signal stops it, and when a message did not arrive exactly once. In the
 /// last case, the report was printed.
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let plan = Plan::new(args)?;
+    let mut plan = Plan::new(args)?;
     check_file_limit(&plan)?;
     let salt = match &args.addr {
         Some(_) => settings::salt(args.config.as_deref())?,
@@ -76,8 +76,10 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
         None => Some(Private::start(
             args.config.as_deref(),
             args.store.as_deref(),
+            args.share_cores,
         )?),
     };
+    plan.shares_cores = private.as_ref().is_some_and(|imd| !imd.has_own_core);
     let measured = tokio::select! {
         biased;
         () = signals.next() => Err(stopped_by_signal()),
@@ -175,7 +177,7 @@ async fn measure(
     // The guard ends the threads even when this function returns early.
     let _guard = end.clone().drop_guard();
 
-    let mut gauge = private.map(|private| Gauge::new(private.pid()));
+    let mut gauge = private.map(Gauge::new);
     let mut workers = Vec::new();
     for number in 0..run.plan.threads {
         let worker = Worker::start(&run, &stack, number, &end);
@@ -295,10 +297,12 @@ struct Gauge {
 
 impl Gauge {
     /// Starts to measure, before the users connect.
-    fn new(pid: u32) -> Self {
+    fn new(private: &Private) -> Self {
+        let pid = private.pid();
         Gauge {
             pid,
             server: Server {
+                has_own_core: private.has_own_core,
                 resident_before: resident(pid),
                 ..Server::default()
             },

@@ -1,7 +1,9 @@
 //! Runs a private `imd` for a benchmark: another process of this program, on free ports, which is stopped when the
 //! run is over.
 //!
-//! Serves [`run`](fn@super::run). The process and its folder are gone once [`Private`] is dropped.
+//! Serves [`run`](fn@super::run). The process and its folder are gone once [`Private`] is dropped. It has a core of its own
+//! where there are two, so that the load takes no time from it and a run says the same figure the next time. On one core,
+//! `imd` has one worker: the figure is that of one core, as all those of `examples/side_by_side` are.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use imd::Config;
 use imd::daemon::Addresses;
+use imd::load::{CoreSplit, pin};
 use tempfile::TempDir;
 
 use crate::cli::failure::Failure;
@@ -32,6 +35,8 @@ pub struct Private {
     _stdout: BufReader<ChildStdout>,
     /// Where the daemon listens.
     pub addresses: Addresses,
+    /// Whether it has one core, and the load generator the others. Otherwise they share all cores.
+    pub has_own_core: bool,
     /// The folder for config and addresses. It is removed when dropped.
     _folder: TempDir,
 }
@@ -48,12 +53,17 @@ impl Drop for Running {
 }
 
 impl Private {
-    /// Starts the daemon and waits until it serves.
+    /// Starts the daemon and waits until it serves. Unless they are to share the cores, the daemon gets one, and the calling
+    /// thread and the threads that it starts later get the others.
     ///
     /// # Errors
     ///
     /// When the daemon does not start. It has written the reason to stderr.
-    pub fn start(config: Option<&Path>, store: Option<&Path>) -> Result<Private, Failure> {
+    pub fn start(
+        config: Option<&Path>,
+        store: Option<&Path>,
+        shares_cores: bool,
+    ) -> Result<Private, Failure> {
         let failed = |error: String| Failure::Failed(format!("a private imd: {error}"));
         let folder = tempfile::Builder::new().prefix("imd-bench-").tempdir();
         let folder = folder.map_err(|error| failed(error.to_string()))?;
@@ -75,7 +85,11 @@ impl Private {
         // terminal from signalling it too.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // A process begins on the cores of the thread that starts it, so this thread moves to that core, and then to the others.
+        let split = CoreSplit::of_this_thread().filter(|split| !shares_cores && pin(&split.server));
+        let child = command.spawn();
+        let has_own_core = split.is_some_and(|split| pin(&split.load));
         let mut child = Running(child.map_err(|error| failed(error.to_string()))?);
         let stdout = child.0.stdout.take();
         let stdout = stdout.ok_or_else(|| failed("it has no stdout".into()))?;
@@ -89,6 +103,7 @@ impl Private {
         }
         Ok(Private {
             addresses: addr_file::read(&addresses)?,
+            has_own_core,
             child,
             _stdout: stdout,
             _folder: folder,

@@ -4,6 +4,7 @@
 //! they are part of the contract of the command line.
 
 use std::fmt::Write as _;
+use std::thread::available_parallelism;
 
 use imd::load::{Pattern, Percentiles, Until, grouped};
 use serde::Serialize;
@@ -52,6 +53,8 @@ pub struct Report {
 /// Resources that the private imd used.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Server {
+    /// Whether it had one core, and the load generator the others.
+    pub has_own_core: bool,
     /// Number of cores in use on average during the run.
     pub cores: Option<f64>,
     /// Resident memory in bytes, before the users connected.
@@ -126,7 +129,7 @@ impl Report {
             generator: if is_open {
                 Generator::open(usages.len(), late.zip(acknowledgement))
             } else {
-                Generator::closed(&usages)
+                Generator::closed(&usages, cores())
             },
             server,
         }
@@ -263,7 +266,7 @@ impl Report {
 }
 
 impl Server {
-    /// Appends a sentence on the used resources, if they are known.
+    /// Appends sentences on the used resources, if they are known.
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let Some(cores) = self.cores else {
             return Ok(());
@@ -272,8 +275,18 @@ impl Server {
         if let Some(resident) = self.resident_after {
             write!(text, " and takes {} MiB of memory", resident >> 20)?;
         }
-        writeln!(text, ".")
+        writeln!(text, ".")?;
+        let cores = match self.has_own_core {
+            true => "It had one core, and the load generator the others.",
+            false => "It shared all cores with the load generator.",
+        };
+        writeln!(text, "{cores}")
     }
+}
+
+/// Returns how many cores the load generator may use. They are those of this thread.
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// Returns the name of a kind of run, as on the command line.

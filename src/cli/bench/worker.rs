@@ -180,7 +180,7 @@ impl Tasks {
             first: number as u64,
             step: plan.threads.min(plan.senders()) as u64,
             end: Schedule::length(rate, plan.time, plan.count),
-            watch: watch(plan.is_private),
+            watch: watch(plan.shares_cores),
         };
         let (mailboxes, tally) = (self.asking.clone(), Arc::clone(&self.state.tally));
         Some(tokio::spawn(async move {
@@ -205,9 +205,13 @@ impl Tasks {
 
 /// Returns for how long before a due request a thread busily watches the clock, in nanoseconds: about as long as
 /// waking up takes. It is 0 when a private stack needs the only core.
-fn watch(is_private: bool) -> u64 {
+fn watch(shares_cores: bool) -> u64 {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    if is_private && cores == 1 { 0 } else { 150_000 }
+    if shares_cores && cores == 1 {
+        0
+    } else {
+        150_000
+    }
 }
 
 /// Collects the records of all users that end.
