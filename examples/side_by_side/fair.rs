@@ -32,10 +32,12 @@ const LONGER: f64 = 4.0;
 pub async fn run(server: &Server, outstanding: usize, secs: f64) -> Result<Sample, Fault> {
     let flood = Traffic {
         users: 1,
+        first: 0,
         pattern: None,
         until: Until::Acknowledged,
         outstanding,
         gives_ids: false,
+        is_slow: false,
     };
     let mut users = Users::new(flood, true);
     imd_peer::join(&mut users, 0, server.access[0]).await?;

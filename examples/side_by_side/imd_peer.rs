@@ -23,6 +23,8 @@ const ID: usize = 32;
 /// One user. UIDs begin with 1, and users with 0.
 pub struct ImdPeer {
     uid: i64,
+    /// The UID of the first user of the run.
+    first_uid: i64,
     writes_to_group: bool,
     gives_ids: bool,
     /// The version up to which the user has read.
@@ -35,10 +37,12 @@ pub struct ImdPeer {
 
 /// Logs a user in, and adds the user to the others.
 pub async fn join(users: &mut Users, user: usize, addr: SocketAddr) -> Result<(), Fault> {
-    let uid = user as i64 + 1;
     let traffic = users.traffic();
+    let first_uid = traffic.first as i64 + 1;
+    let uid = first_uid + user as i64;
     let peer = ImdPeer {
         uid,
+        first_uid,
         writes_to_group: traffic.pattern.is_none(),
         gives_ids: traffic.gives_ids,
         current: 0,
@@ -99,7 +103,7 @@ impl Peer for ImdPeer {
     type Scanner = LengthPrefixed;
 
     fn send(&mut self, to: usize, number: usize, out: &mut BytesMut) {
-        let target = (!self.writes_to_group).then_some(to as i64 + 1);
+        let target = (!self.writes_to_group).then_some(self.first_uid + to as i64);
         let id = self.gives_ids.then(|| digits(number));
         put_message(self.uid, target, id, wire::text(number), out);
     }

@@ -14,6 +14,11 @@ pub trait InTurn {
     /// Measures one more slice.
     async fn slice(&mut self) -> Result<(), Fault>;
 
+    /// Checks, after the last slice, what could not be checked before.
+    async fn finish(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Returns the figures of all slices.
     fn sample(&self) -> Sample;
 }
@@ -25,6 +30,10 @@ pub async fn measure<T: InTurn>(mut both: [T; 2], slices: usize) -> Result<[Samp
             let done = side.slice().await;
             done.map_err(|fault| side.server().at_fault(fault))?;
         }
+    }
+    for side in &mut both {
+        let done = side.finish().await;
+        done.map_err(|fault| side.server().at_fault(fault))?;
     }
     Ok(both.each_ref().map(T::sample))
 }

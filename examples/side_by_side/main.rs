@@ -72,9 +72,9 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only these rows: gateway, connect, p2p, p2p-durable, ids, ring, latency,
-    /// latency-durable, group, group-durable, fair, fair-durable, idle, many,
-    /// growth, growth-durable, lab, nats, mosquitto, jetstream, jetstream-sync,
-    /// redis, redis-sync
+    /// latency-durable, hot, hot-durable, group, group-durable, fair,
+    /// fair-durable, idle, many, kept, growth, growth-durable, lab, nats,
+    /// mosquitto, jetstream, jetstream-sync, redis, redis-sync
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts

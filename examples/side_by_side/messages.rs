@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Traffic {
     /// How many users there are.
     pub users: usize,
+    /// How many users of the server have lower numbers, and take no part. Only `imd` and its mock have such users.
+    pub first: usize,
     /// To whom they write; without a pattern, all are members of a group, and a random one writes to all.
     pub pattern: Option<Pattern>,
     /// When a message makes room for the next one.
@@ -45,6 +48,8 @@ pub struct Traffic {
     pub outstanding: usize,
     /// Whether the senders give ids to their messages. Otherwise the server does.
     pub gives_ids: bool,
+    /// Whether the users read nothing from their sockets until [`Users::catch_up`].
+    pub is_slow: bool,
 }
 
 /// A connection of a user to some server.
@@ -231,6 +236,8 @@ struct User<P> {
     unacknowledged: VecDeque<usize>,
     /// When the messages were due that are to be sent.
     due: VecDeque<u64>,
+    /// Whether the users read what the server sends.
+    reads: Arc<AtomicBool>,
 }
 
 impl<P: Peer> Driver for User<P> {
@@ -264,6 +271,10 @@ impl<P: Peer> Driver for User<P> {
         }
         Ok(())
     }
+
+    fn reads(&self) -> bool {
+        self.reads.load(Ordering::Relaxed)
+    }
 }
 
 /// The users of a run, connected to one server.
@@ -271,6 +282,7 @@ pub struct Users {
     pub run: Arc<Mutex<Run>>,
     pub crowd: Crowd,
     receivers: Vec<Option<ReceiverChooser>>,
+    reads: Arc<AtomicBool>,
 }
 
 impl Users {
@@ -305,6 +317,7 @@ impl Users {
             run: Arc::new(Mutex::new(Run::new(traffic, acknowledges))),
             crowd: Crowd::default(),
             receivers: receivers.unwrap_or_else(|| vec![None; traffic.users]),
+            reads: Arc::new(AtomicBool::new(!traffic.is_slow)),
         }
     }
 
@@ -323,6 +336,7 @@ impl Users {
             receivers: self.receivers[user].take_if(|_| P::SENDS),
             unacknowledged: VecDeque::new(),
             due: VecDeque::new(),
+            reads: Arc::clone(&self.reads),
         };
         self.crowd.add(connection, driver);
     }
@@ -376,6 +390,15 @@ impl Users {
         })
     }
 
+    /// Lets slow users read everything, and waits as [`settle`](Self::settle) does. They send no more.
+    pub async fn catch_up(&mut self) -> Result<(), Fault> {
+        self.reads.store(true, Ordering::Relaxed);
+        self.run.lock().is_over = true;
+        // A message that is not sent any more wakes its sender.
+        self.mailboxes().iter().for_each(|mailbox| mailbox.push(0));
+        self.settle().await
+    }
+
     /// Waits until every message was acknowledged and has arrived, and a moment longer, in case one arrives twice.
     pub async fn settle(&mut self) -> Result<(), Fault> {
         let begun = Instant::now();
@@ -400,10 +423,12 @@ mod tests {
     fn traffic(pattern: Option<Pattern>, until: Until) -> Traffic {
         Traffic {
             users: 3,
+            first: 0,
             pattern,
             until,
             outstanding: 2,
             gives_ids: false,
+            is_slow: false,
         }
     }
 
@@ -516,5 +541,27 @@ mod tests {
             assert!(delivered >= 6, "imd, {traffic:?}: {delivered}");
             imd.shutdown().await;
         }
+    }
+
+    #[tokio::test]
+    async fn slow_users_read_nothing_until_they_catch_up_and_others_are_served() {
+        let imd = Imd::start(Config::ephemeral()).await.unwrap();
+        let addrs: Vec<_> = imd.access_servers().iter().map(|it| it.addr()).collect();
+        let slow = Traffic {
+            first: 3,
+            outstanding: 0,
+            is_slow: true,
+            ..traffic(Some(Pattern::Ring), Until::Delivered)
+        };
+        let mut slow = Users::connect(Kind::Imd, &addrs, slow).await.unwrap();
+        slow.mailboxes().iter().for_each(|mailbox| mailbox.push(0));
+        let others = traffic(Some(Pattern::Ring), Until::Delivered);
+        assert!(try_out(Kind::Imd, &addrs, others).await >= 6);
+        slow.crowd.for_(Duration::from_millis(20)).await.unwrap();
+        assert_eq!(slow.run.lock().open, [3, 3], "all are on their way");
+        slow.catch_up().await.unwrap();
+        assert_eq!(slow.run.lock().open, [0, 0]);
+        assert_eq!(slow.run.lock().delivered, 3);
+        imd.shutdown().await;
     }
 }

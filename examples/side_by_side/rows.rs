@@ -31,6 +31,8 @@ const MEMBERS: usize = 1_000;
 /// outstanding.
 const MOST_MEMBERS: i64 = 2_000;
 const FLOOD: usize = 300;
+/// How many users write to each other beside those who are timed, in the rows `hot`.
+const OTHERS: usize = 1_000;
 
 /// What the options say of all rows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,8 +82,8 @@ pub enum Goal {
 pub enum Load {
     /// The whole work with one server, and then with the other.
     OneByOne(Work),
-    /// A few messages, timed, in alternating slices.
-    Latency(Traffic),
+    /// A few messages, timed, in alternating slices; beside those of other users, who may differ between the two servers.
+    Latency(Traffic, [Option<Traffic>; 2]),
     /// This number of connections, each with one heartbeat in this time, in alternating slices.
     Idle(usize, Duration),
 }
@@ -121,11 +123,11 @@ impl Load {
                 };
                 Ok([one(neighbour).await?, one(imd).await?])
             }
-            Load::Latency(traffic) => {
+            Load::Latency(traffic, [beside, beside_imd]) => {
                 let [neighbour, imd] = [Server::start(neighbour)?, Server::start(imd)?];
                 let both = [
-                    Writers::log_in(&neighbour, traffic).await?,
-                    Writers::log_in(&imd, traffic).await?,
+                    Writers::log_in(&neighbour, traffic, beside).await?,
+                    Writers::log_in(&imd, traffic, beside_imd).await?,
                 ];
                 in_turn::measure(both, (latency::SLICES * secs).ceil() as usize).await
             }
@@ -185,6 +187,7 @@ pub fn all(options: Options) -> Vec<Row> {
     };
     rows.gateway();
     rows.messages();
+    rows.latencies();
     rows.groups();
     rows.connections();
     rows.growth();
@@ -225,10 +228,12 @@ impl Rows {
     fn traffic(&self, outstanding: usize) -> Traffic {
         Traffic {
             users: USERS,
+            first: 0,
             pattern: Some(self.options.pattern),
             until: self.options.until,
             outstanding,
             gives_ids: false,
+            is_slow: false,
         }
     }
 
@@ -292,24 +297,48 @@ impl Rows {
                 self.p2p("ring", pair(kind, is_durable), traffic, goal);
             }
         }
+    }
+
+    fn latencies(&mut self) {
+        let goal = self.goal(Goal::AtMost(1.3));
+        let lines = ["p99 us, calm", "p99 us", "p50 us, calm", "p50 us"].map(|unit| (unit, goal));
+        let traffic = self.traffic(0);
         for is_durable in [false, true] {
-            let goal = self.goal(Goal::AtMost(1.3));
             let setups = pair(Kind::Mock, is_durable);
+            let pattern = name(self.options.pattern);
             self.add(
                 named("latency", "latency-durable", is_durable),
-                format!(
-                    "{}2,000 messages/s, {}",
-                    beside(setups),
-                    name(self.options.pattern)
-                ),
-                Load::Latency(self.traffic(0)),
+                format!("{}2,000 messages/s, {pattern}", beside(setups)),
+                Load::Latency(traffic, [None; 2]),
                 setups,
-                &[
-                    ("p50 us, calm", goal),
-                    ("p99 us, calm", goal),
-                    ("p50 us", goal),
-                    ("p99 us", goal),
-                ],
+                &lines,
+            );
+        }
+        // Those who are timed must have the same p99, whoever the others are.
+        let others = |pattern, is_slow| {
+            Some(Traffic {
+                users: OTHERS,
+                first: USERS,
+                pattern: Some(pattern),
+                is_slow,
+                ..traffic
+            })
+        };
+        let even = others(Pattern::Random, false);
+        let compared = [
+            ("zipf", others(Pattern::Zipf, false)),
+            ("not read", others(Pattern::Random, true)),
+        ];
+        for (is_durable, (what, others)) in both_stores(compared) {
+            self.add(
+                named("hot", "hot-durable", is_durable),
+                format!(
+                    "imd {}: 2,000/s beside 4,000/s of others, random -> {what}",
+                    stored(is_durable)
+                ),
+                Load::Latency(traffic, [even, others]),
+                pair(Kind::Imd, is_durable),
+                &lines[..2],
             );
         }
     }
@@ -470,7 +499,6 @@ fn with_group(members: i64, is_durable: bool) -> [Setup; 2] {
 
 /// Returns both sides of a row, for its description.
 fn beside([neighbour, imd]: [Setup; 2]) -> String {
-    let store = named("memory", "synced", imd.is_durable);
     let neighbour = match (neighbour.kind, neighbour.is_durable) {
         (Kind::Echo, _) => "echo",
         (Kind::Mock, false) => "mock",
@@ -483,7 +511,18 @@ fn beside([neighbour, imd]: [Setup; 2]) -> String {
         (Kind::Redis, true) => "Redis synced",
         (Kind::Imd | Kind::WithoutLab, _) => "imd",
     };
-    format!("{neighbour}, imd in {store}: ").replace("imd in synced", "imd synced")
+    format!("{neighbour}, imd {}: ", stored(imd.is_durable))
+}
+
+/// Returns where `imd` keeps messages, for the description of a row.
+fn stored(is_durable: bool) -> &'static str {
+    named("in memory", "synced", is_durable)
+}
+
+/// Returns each of these for the store in memory, and then for the one in a folder.
+fn both_stores<T: Copy, const N: usize>(each: [T; N]) -> impl Iterator<Item = (bool, T)> {
+    let with = move |is_durable| each.map(|it| (is_durable, it));
+    [false, true].into_iter().flat_map(with)
 }
 
 /// Returns what the users do, for the description of a row.
@@ -548,5 +587,23 @@ mod tests {
         assert_eq!(nats.lines[0].goal, Goal::None);
         assert!(nats.work.contains("zipf"), "{}", nats.work);
         assert_ne!(rows[0].lines[0].goal, Goal::None);
+    }
+
+    #[test]
+    fn only_others_differ_between_the_sides_of_a_row_about_hot_receivers() {
+        let mut found = Vec::new();
+        for row in all(Options::default()) {
+            let Load::Latency(timed, [Some(even), Some(others)]) = row.load else {
+                continue;
+            };
+            assert_eq!(row.neighbour, row.imd, "{}", row.work);
+            let is_apart = timed.first + timed.users <= even.first;
+            assert!(is_apart && even.first == others.first, "{}", row.work);
+            assert_eq!((even.pattern, even.is_slow), (timed.pattern, false));
+            found.push((row.name, others.pattern, others.is_slow));
+        }
+        let (random, zipf) = (Some(Pattern::Random), Some(Pattern::Zipf));
+        let each = |name| [(name, zipf, false), (name, random, true)];
+        assert_eq!(found, [each("hot"), each("hot-durable")].concat());
     }
 }

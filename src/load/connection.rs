@@ -68,6 +68,11 @@ pub trait Driver {
         out: &mut BytesMut,
     ) -> Result<(), Self::Error>;
 
+    /// Returns whether the next turn reads. A connection that does not read is not woken by what arrives either.
+    fn reads(&self) -> bool {
+        true
+    }
+
     /// Returns whether the connection is to be closed after this turn.
     fn is_done(&self) -> bool {
         false
@@ -123,10 +128,11 @@ impl<S: FrameScanner> Connection<S> {
     pub async fn run<D: Driver<Scanner = S>>(mut self, driver: &mut D) -> Result<(), D::Error> {
         poll_fn(|cx| {
             loop {
+                let may_read = driver.reads();
                 let react = |cx: &Context<'_>, frames: &[u8], out: &mut BytesMut| {
                     driver.react(cx, frames, out)
                 };
-                let turn = self.poll_turn(cx, true, react)?;
+                let turn = self.poll_turn(cx, may_read, react)?;
                 if driver.is_done() {
                     return Poll::Ready(Ok(()));
                 }
