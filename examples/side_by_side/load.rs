@@ -85,6 +85,20 @@ impl Sample {
         }
     }
 
+    /// Adds the figure of another half of the load, which worked on the same server at the same time in the same process.
+    pub fn and(mut self, other: &Sample) -> Sample {
+        for (value, other) in self.values.iter_mut().zip(&other.values) {
+            *value += other;
+        }
+        // Each half has counted the processor time of both.
+        self.cpu = 1.0 / (1.0 / self.cpu + 1.0 / other.cpu);
+        for (busy, other) in self.busy.iter_mut().zip(other.busy) {
+            *busy = f64::midpoint(*busy, other);
+        }
+        self.latency.add(&other.latency);
+        self
+    }
+
     /// Counts operations for `secs`, after a while of warming up. The figure is operations per second.
     pub async fn rate(
         server: &Server,
@@ -218,4 +232,26 @@ pub async fn log_in(access: &[SocketAddr], uid: i64) -> Result<Connection, Fault
         return Err("a login was refused".into());
     }
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_a_load_have_the_sum_of_messages_for_the_same_processor_time() {
+        let half = |messages| {
+            let second = Duration::from_secs(1);
+            let cpu = [second / 2, second];
+            let spent = Spent {
+                operations: messages,
+                wall: second,
+                cpu,
+            };
+            spent.rate()
+        };
+        let both = half(10_000.0).and(&half(40_000.0));
+        assert_eq!((both.values, both.busy), (vec![50_000.0], [0.5, 1.0]));
+        assert!((both.cpu - 10.0).abs() < 1e-9, "{}", both.cpu);
+    }
 }

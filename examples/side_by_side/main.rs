@@ -18,12 +18,13 @@
 //! | `echo`, `mock`, `hub`, `log` | the bare servers |
 //! | `load`, `in_turn`, `memory`, `wire` | what all loads share |
 //! | `messages` with `imd_peer`, `nats`, `mqtt`, `redis` | messages between users: one loop for all servers |
-//! | `latency`, `fair`, `growth`, `idle`, `requests`, `connects` | the other loads |
+//! | `latency`, `cores`, `fair`, `growth`, `idle`, `requests`, `connects` | the other loads |
 //! | `budget`, `lockstep` | what one message costs |
 
 mod affinity;
 mod budget;
 mod connects;
+mod cores;
 mod echo;
 mod fair;
 mod growth;
@@ -51,9 +52,10 @@ mod table;
 mod wire;
 
 use std::error::Error;
+use std::thread::available_parallelism;
 
 use clap::{Parser, Subcommand};
-use imd::load::{Pattern, Until};
+use imd::load::{Pattern, Until, pin};
 use tokio::runtime::Builder;
 
 use idle::Clients;
@@ -72,9 +74,10 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only these rows: gateway, connect, p2p, p2p-durable, ids, ring, latency,
-    /// latency-durable, hot, hot-durable, group, group-durable, fair,
-    /// fair-durable, idle, many, kept, growth, growth-durable, lab, nats,
-    /// mosquitto, jetstream, jetstream-sync, redis, redis-sync
+    /// latency-durable, hot, hot-durable, cores, cores-durable, group,
+    /// group-durable, fair, fair-durable, idle, many, kept, growth,
+    /// growth-durable, lab, nats, mosquitto, jetstream, jetstream-sync, redis,
+    /// redis-sync
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// How often each side of a row is measured; the median counts
@@ -121,7 +124,9 @@ fn main() -> Result<(), Fault> {
         }
         _ => {}
     }
-    let is_pinned = affinity::pin(affinity::LOAD);
+    // Before this process has only one of them.
+    let cores = available_parallelism().map_or(1, usize::from);
+    let is_pinned = pin(affinity::LOAD);
     imd::listener::raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -132,24 +137,25 @@ fn main() -> Result<(), Fault> {
                 if !is_pinned {
                     eprintln!("server and load share all cores: the figures are no single core's");
                 }
-                measure(&args).await
+                measure(&args, cores).await
             }
         }
     })
 }
 
-async fn measure(args: &Args) -> Result<(), Fault> {
+async fn measure(args: &Args, cores: usize) -> Result<(), Fault> {
     let mut table = Table::begin(args.markdown);
     let options = Options {
         is_full: args.full,
         pattern: args.pattern,
         until: args.until,
+        cores,
     };
     for row in rows::all(options) {
         if !args.rows.is_empty() && !args.rows.iter().any(|name| name == row.name) {
             continue;
         }
-        if let Some(why) = obstacle(&row)? {
+        if let Some(why) = obstacle(&row, cores)? {
             table.missing(&row, why);
             continue;
         }
@@ -165,8 +171,11 @@ async fn measure(args: &Args) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns why a row can't be measured, if so.
-fn obstacle(row: &Row) -> Result<Option<&'static str>, Fault> {
+/// Returns why a row can't be measured on a machine with this number of cores, if so.
+fn obstacle(row: &Row, cores: usize) -> Result<Option<&'static str>, Fault> {
+    if row.imd.cores.len() > cores {
+        return Ok(Some("too few cores"));
+    }
     if !server::executable(row.neighbour.kind)?.is_file() {
         return Ok(Some("not built: docs/performance.md"));
     }

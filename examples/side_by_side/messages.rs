@@ -371,10 +371,15 @@ impl Users {
         std::mem::take(&mut self.run.lock().latency)
     }
 
+    /// Measures as [`rate_now`](Self::rate_now) does, with memory that is ready for use.
+    pub async fn rate(self, server: &Server, secs: f64) -> Result<Sample, Fault> {
+        memory::warm()?;
+        self.rate_now(server, secs).await
+    }
+
     /// Counts deliveries for a while, and then waits until everything has arrived. The figure is deliveries per second. Of the
     /// latencies, those of all messages count that were sent meanwhile.
-    pub async fn rate(mut self, server: &Server, secs: f64) -> Result<Sample, Fault> {
-        memory::warm()?;
+    pub async fn rate_now(mut self, server: &Server, secs: f64) -> Result<Sample, Fault> {
         self.crowd.for_(WARM_UP).await?;
         let delivered = || self.run.lock().delivered;
         let (before, watch) = (delivered(), Stopwatch::start(server));

@@ -17,7 +17,7 @@ use crate::latency::Writers;
 use crate::load::Sample;
 use crate::messages::{Traffic, Users};
 use crate::server::{Server, Setup};
-use crate::{connects, fair, growth, idle, in_turn, latency, requests};
+use crate::{affinity, connects, cores, fair, growth, idle, in_turn, latency, requests};
 
 /// How many users write to one another.
 const USERS: usize = 100;
@@ -43,6 +43,8 @@ pub struct Options {
     pub pattern: Pattern,
     /// When a message makes room for the next one, but for the flood of the rows `fair`.
     pub until: Until,
+    /// How many cores the machine has.
+    pub cores: usize,
 }
 
 /// One kind of work, on the neighbour and on `imd`.
@@ -103,6 +105,8 @@ pub enum Work {
     Messages(Traffic),
     /// The work of `Messages`; the figure is the processor time of each delivery.
     MessageCost(Traffic),
+    /// The work of `Messages`, from two threads on two cores.
+    MessagesOfTwo(Traffic),
     /// No work: the figure is the resident memory of each stored message, less that of a server without messages.
     Kept,
     /// One user who writes to a group, with this number of messages outstanding; the figure is how long another user
@@ -165,6 +169,7 @@ impl Work {
                 users.await?.rate(server, secs).await
             }
             Work::MessageCost(traffic) => growth::run(server, traffic, secs).await,
+            Work::MessagesOfTwo(traffic) => cores::run(server, traffic, secs),
             Work::Kept => growth::kept(server),
             Work::Fair(outstanding) => fair::run(server, outstanding, secs).await,
         }
@@ -188,6 +193,7 @@ pub fn all(options: Options) -> Vec<Row> {
     rows.gateway();
     rows.messages();
     rows.latencies();
+    rows.cores();
     rows.groups();
     rows.connections();
     rows.growth();
@@ -339,6 +345,39 @@ impl Rows {
                 Load::Latency(traffic, [even, others]),
                 pair(Kind::Imd, is_durable),
                 &lines[..2],
+            );
+        }
+    }
+
+    /// Adds the rows of a server on two cores. With four, it has two of its own and a load on the others, and is to do more.
+    /// With fewer, the load shares its cores; then a message is to cost it hardly more.
+    fn cores(&mut self) {
+        let traffic = self.traffic(16);
+        let (both, work, unit, goal) = if self.options.cores < 4 {
+            let work = Work::MessageCost(traffic);
+            (affinity::BOTH, work, "CPU us each", Goal::AtMost(1.15))
+        } else {
+            let work = Work::MessagesOfTwo(traffic);
+            let both = affinity::SERVER_OF_FOUR;
+            (both, work, "messages/s", Goal::AtLeast(1.6))
+        };
+        for (is_durable, workers) in both_stores([2, 4]) {
+            let one = Setup::new(Kind::Imd, is_durable);
+            let two = Setup {
+                cores: both,
+                workers,
+                ..one
+            };
+            self.add(
+                named("cores", "cores-durable", is_durable),
+                format!(
+                    "imd {}: {}, 1 core -> 2, {workers} workers",
+                    stored(is_durable),
+                    describe(traffic)
+                ),
+                Load::OneByOne(work),
+                [one, two],
+                &[(unit, self.goal(goal))],
             );
         }
     }
@@ -605,5 +644,22 @@ mod tests {
         let (random, zipf) = (Some(Pattern::Random), Some(Pattern::Zipf));
         let each = |name| [(name, zipf, false), (name, random, true)];
         assert_eq!(found, [each("hot"), each("hot-durable")].concat());
+    }
+
+    #[test]
+    fn a_server_on_two_cores_is_judged_by_its_rate_if_the_load_has_two_others() {
+        let rows = |cores| {
+            let options = Options {
+                cores,
+                ..Options::default()
+            };
+            let rows = all(options).into_iter();
+            let rows = rows.filter(|row| ["cores", "cores-durable"].contains(&row.name));
+            rows.map(|row| (row.imd.cores, row.imd.workers, row.lines[0].goal))
+                .collect::<Vec<_>>()
+        };
+        let each = |cores: &'static [usize], goal| [(cores, 2, goal), (cores, 4, goal)].repeat(2);
+        assert_eq!(rows(2), each(&[0, 1], Goal::AtMost(1.15)));
+        assert_eq!(rows(4), each(&[0, 2], Goal::AtLeast(1.6)));
     }
 }

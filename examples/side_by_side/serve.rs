@@ -1,4 +1,4 @@
-//! The process that is measured: one server on one core.
+//! The process that is measured: one server on one core, or on those that its row gives it.
 //!
 //! Serves [`server`](crate::server), which starts it. It prints its addresses to stdout when it listens, and ends when its
 //! stdin is closed; a broker replaces it, and is killed. `imd` runs with the default config and the runtime of the program.
@@ -14,13 +14,14 @@ use std::time::SystemTime;
 use imd::Imd;
 use imd::config::Config;
 use imd::id::{GroupId, MsgId, Uid};
+use imd::load::pin;
 use imd::store::{self, DurableStore, MemoryStore, Message, Retention, Store, Write};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 use crate::kind::Kind;
 use crate::log::Log;
-use crate::{Fault, affinity, echo, hub, mock, peers};
+use crate::{Fault, echo, hub, mock, peers};
 
 /// The id of the only group.
 pub const GROUP: i64 = 1;
@@ -46,13 +47,16 @@ pub struct Serve {
     /// How many messages are stored before the first client connects.
     #[arg(long, default_value_t = 0)]
     stored: u64,
+    /// The numbers of the cores that the server may use.
+    #[arg(long, value_delimiter = ',')]
+    cores: Vec<usize>,
 }
 
 pub fn run(serve: &Serve) -> Result<(), Fault> {
     if serve.kind.is_imd() && (serve.kind == Kind::WithoutLab) != cfg!(imd_without_lab) {
         return Err(format!("this is no build for {:?}", serve.kind).into());
     }
-    affinity::pin(affinity::SERVER);
+    pin(&serve.cores);
     if serve.kind.broker().is_some() {
         let folder = serve.folder.as_deref().ok_or("no folder")?;
         let (mut command, addr) = peers::command(serve.kind, serve.synced, folder)?;

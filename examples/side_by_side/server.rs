@@ -15,8 +15,8 @@ use clap::ValueEnum;
 use imd::load::usage;
 use tempfile::TempDir;
 
-use crate::Fault;
 use crate::kind::Kind;
+use crate::{Fault, affinity};
 
 /// Which server is started, and what it holds when it begins to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,14 @@ pub struct Setup {
     pub stored: u64,
     /// How many users are logged in and send nothing.
     pub idle: usize,
+    /// The numbers of the cores that the server may use.
+    pub cores: &'static [usize],
+    /// How many worker threads `imd` has, if it may use more than one core.
+    pub workers: usize,
 }
 
 impl Setup {
-    /// Returns a server that holds nothing yet.
+    /// Returns a server on one core that holds nothing yet.
     pub fn new(kind: Kind, is_durable: bool) -> Setup {
         Setup {
             kind,
@@ -41,6 +45,8 @@ impl Setup {
             members: 0,
             stored: 0,
             idle: 0,
+            cores: affinity::SERVER,
+            workers: 1,
         }
     }
 }
@@ -93,6 +99,10 @@ impl Server {
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
         command.arg("--stored").arg(setup.stored.to_string());
+        let cores: Vec<String> = setup.cores.iter().map(usize::to_string).collect();
+        command.arg("--cores").arg(cores.join(","));
+        // What tokio takes in place of a worker for each core.
+        command.env("TOKIO_WORKER_THREADS", setup.workers.to_string());
         let needs_folder = setup.is_durable || setup.kind.broker().is_some();
         let folder = needs_folder.then(private_folder).transpose()?;
         if let Some(folder) = &folder {
