@@ -165,10 +165,7 @@ pub fn serve_sessions<H: Handler>(
         let session = context.manager.open(peer, local);
         tracing::debug!(session = %session.id(), %peer, "session opened");
         let connection = Connection::new(transport, session, Arc::clone(&context));
-        session_tasks.spawn(async move {
-            connection.run().await;
-            drop(permit);
-        });
+        session_tasks.spawn(connection.run(permit));
     };
     tasks.spawn(accept(listener, admission, tasks.clone(), pause, open));
 }

@@ -18,9 +18,10 @@ mod reply_faults;
 mod request_faults;
 mod writing;
 
-use std::future::{Future, poll_fn};
+use std::future::{self, Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -118,6 +119,10 @@ enum NextStep {
     Read(BytesMut),
 }
 
+/// A step in progress. It resolves to whether the session goes on, or fails when the connection has broken or the server was
+/// killed.
+type Step<'a> = Pin<Box<dyn Future<Output = io::Result<ControlFlow<()>>> + Send + 'a>>;
+
 /// Closes the session and removes it from its manager when the task ends, also by a panic.
 impl<H> Drop for Connection<H> {
     fn drop(&mut self) {
@@ -149,53 +154,71 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Serves the session until it ends.
-    pub async fn run(mut self) {
-        let fault_point = &self.context.fault_point;
-        fault_point.record(&self.session, EventKind::Opened, &[]);
-        if fault_point.accepting_may_fail() {
-            Box::pin(self.apply_accept_fault()).await;
+    /// Serves the session until it ends, and drops `permit` once the connection is closed.
+    ///
+    /// Every idle session holds this future, so it has to be small: whatever is awaited in it, except the wait for the next step,
+    /// is boxed.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the future of an async fn holds its arguments twice, as such and as variables; that of a block holds them once"
+    )]
+    pub fn run(mut self, permit: impl Send) -> impl Future<Output = ()> + Send {
+        async move {
+            let fault_point = &self.context.fault_point;
+            fault_point.record(&self.session, EventKind::Opened, &[]);
+            if fault_point.accepting_may_fail() {
+                Box::pin(self.apply_accept_fault()).await;
+            }
+            if self.serve().await.is_err() {
+                self.session.close(CloseReason::Broken);
+            }
+            Box::pin(self.finish_session()).await;
+            // Closes the socket before its permit goes to another connection.
+            drop(self);
+            drop(permit);
         }
-        if self.serve().await.is_err() {
-            self.session.close(CloseReason::Broken);
-        }
-        // Rare work is boxed, here and below, so that the future of an idle session does not reserve the memory for it.
-        Box::pin(self.finish_session()).await;
     }
 
+    /// Does one step after the other, until the session ends.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken, or the server was killed.
     async fn serve(&mut self) -> io::Result<()> {
         loop {
-            let input = match poll_fn(|cx| self.poll_next_step(cx)).await? {
-                NextStep::Close => return Ok(()),
-                NextStep::HalfOpen => {
-                    Box::pin(self.serve_half_open()).await;
-                    return Ok(());
-                }
-                NextStep::Released => {
-                    Box::pin(self.handle_released()).await?;
-                    continue;
-                }
-                NextStep::Write => {
-                    let buffer = ReplyBuffer::behind(self.take_unwritten(), None);
-                    if self.writing_may_fail() {
-                        Box::pin(self.write_with_faults(buffer)).await?;
-                    } else {
-                        self.write(buffer)?;
-                    }
-                    continue;
-                }
-                NextStep::Read(input) => input,
-            };
-            let may_be_more = input.len() >= READ;
-            Box::pin(self.process_read(input)).await?;
-            if may_be_more {
-                // Without this, a peer that sends without a break would occupy this thread.
-                tokio::task::yield_now().await;
+            let step = poll_fn(|cx| self.poll_next_step(cx)).await?;
+            if matches!(step, NextStep::Write) && !self.writing_may_fail() {
+                let unwritten = self.take_unwritten();
+                self.write(ReplyBuffer::behind(unwritten, None))?;
+            } else if self.take(step).await?.is_break() {
+                return Ok(());
             }
         }
     }
 
-    /// Waits until there is something to do, and returns what. Nothing is read while the session is congested.
+    /// Starts a step. The step is moved into the returned future, so that [`serve`](Self::serve) has no room
+    /// for it.
+    fn take(&mut self, step: NextStep) -> Step<'_> {
+        match step {
+            NextStep::Read(input) => Box::pin(self.process_read(input)),
+            NextStep::Close => Box::pin(future::ready(Ok(ControlFlow::Break(())))),
+            NextStep::HalfOpen => Box::pin(async {
+                self.serve_half_open().await;
+                Ok(ControlFlow::Break(()))
+            }),
+            NextStep::Released => Box::pin(async {
+                self.handle_released().await?;
+                Ok(ControlFlow::Continue(()))
+            }),
+            NextStep::Write => Box::pin(async {
+                let buffer = ReplyBuffer::behind(self.take_unwritten(), None);
+                self.write_with_faults(buffer).await?;
+                Ok(ControlFlow::Continue(()))
+            }),
+        }
+    }
+
+    /// Waits for the next event. Nothing is read while the session is congested.
     fn poll_next_step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<NextStep>> {
         let work = self.session.poll_work(cx);
         if self.context.manager.park_if_paused(&self.session, cx) {
@@ -281,7 +304,8 @@ impl<H: Handler> Connection<H> {
 
     /// Handles the whole frames that were read, writes the replies, sends the notifies, and keeps the beginning of the next
     /// frame.
-    async fn process_read(&mut self, input: BytesMut) -> io::Result<()> {
+    async fn process_read(&mut self, input: BytesMut) -> io::Result<ControlFlow<()>> {
+        let may_be_more = input.len() >= READ;
         let (session, context) = (Arc::clone(&self.session), Arc::clone(&self.context));
         let unwritten = self.take_unwritten();
         let mut batch = RequestBatch::new(&session, &context, &input, unwritten);
@@ -298,7 +322,12 @@ impl<H: Handler> Connection<H> {
         let traffic = context.metrics.traffic();
         traffic.received(context.framing.frames(whole));
         self.keep_partial(input, taken);
-        self.write_replies(buffer, notifies).await
+        self.write_replies(buffer, notifies).await?;
+        if may_be_more {
+            // Without this, a peer that sends without a break would occupy this thread.
+            tokio::task::yield_now().await;
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Has the requests of a batch handled, and deals with each interruption.
