@@ -27,7 +27,12 @@ impl SessionHandle for Session {
     fn log_in(&self, uid: Uid, directory: &Arc<dyn SessionDirectory>) {
         Session::log_in(self, uid);
         let directory = Arc::clone(directory);
-        self.on_close(move |session| directory.leave(uid, session.id()));
+        // It is `uid` that leaves: the callback holds no copy, since every session would pay for it.
+        self.on_close(move |session| {
+            if let Some(uid) = session.uid() {
+                directory.leave(uid, session.id());
+            }
+        });
     }
 
     fn notify(&self, inbox: &InboxState) -> bool {

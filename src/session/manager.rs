@@ -89,7 +89,7 @@ impl SessionManager {
         let id = self.ids.next();
         let session = Arc::new(Session::new(
             id,
-            Addresses { peer, local },
+            Addresses::new(peer, local),
             self.clock.now(),
             self.unwritten_limit,
         ));

@@ -112,10 +112,7 @@ mod tests {
 
     fn open(sessions: &Sessions, id: u64, now: Duration) -> Arc<Session> {
         let addr = ([127, 0, 0, 1], 1).into();
-        let addresses = Addresses {
-            peer: addr,
-            local: addr,
-        };
+        let addresses = Addresses::new(addr, addr);
         let session = Arc::new(Session::new(SessionId(id), addresses, now, 1));
         let shard = sessions.of(id);
         shard.lock().insert(session.id(), Arc::clone(&session));

@@ -72,6 +72,19 @@ fn a_callback_registered_after_the_close_runs_at_once() {
 }
 
 #[test]
+fn all_callbacks_run_in_the_order_of_their_registration() {
+    let session = open(&manager(1 << 20));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for number in 1..=3 {
+        let sender = sender.clone();
+        session.on_close(move |_| sender.send(number).unwrap());
+    }
+    assert!(receiver.try_recv().is_err(), "the session is open");
+    session.close(CloseReason::Idle);
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn a_callback_may_use_the_session() {
     let session = open(&manager(1 << 20));
     session.on_close(|session| {
