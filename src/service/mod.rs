@@ -310,12 +310,16 @@ impl Services {
             ..FrameContext::default()
         };
         let mut hit = self.lab.find_and_record_call_hit(site, &context, applies)?;
-        tokio::select! {
-            biased;
-            () = hit.hold.wait() => {}
-            () = self.delays.cancelled() => {}
-            () = caller.abandoned() => {}
-        }
+        // Boxed, so that the future of a call that no rule hits does not reserve the memory for a delay.
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                () = hit.hold.wait() => {}
+                () = self.delays.cancelled() => {}
+                () = caller.abandoned() => {}
+            }
+        })
+        .await;
         Some(hit.action)
     }
 
