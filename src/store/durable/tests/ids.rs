@@ -219,6 +219,8 @@ async fn a_folder_of_format_2_is_upgraded_with_its_highest_id() {
     write(&store, vec![state.change()]);
     store.close().await.unwrap();
     std::fs::write(folder.path().join("format"), "imd store, format 2\n").unwrap();
+    // A check upgrades its own copy.
+    assert_eq!(Inspection::open(folder.path()).unwrap().check().wrong, 0);
 
     let store = open_store(folder.path(), None);
     assert_eq!(highest_recorded_id(&store), server_id(later));
