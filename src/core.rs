@@ -1,4 +1,4 @@
-//! The parts that all servers and fronts of one `imd` share: clock, store, services, registry and lab.
+//! The parts that the gateway and all fronts of one `imd` share: clock, store, services, registry and lab.
 //!
 //! Serves the gateway, the access servers, the resets and the admin API. `daemon` creates one [`Core`] for each stack, and
 //! nothing in it is replaced while the stack runs: a reset changes what the parts hold, not the parts.

@@ -106,8 +106,8 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
 
     /// Counts the user as online anew, from this moment.
     ///
-    /// If the user's entry is gone, because the session that had displaced this one has left, this session takes its
-    /// place.
+    /// If the user's entry is gone, because a newer session that had taken the notifies over without closing this one
+    /// (`second_login = "demote"`) has left, this session takes its place.
     fn renew(&self, uid: Uid, session: &Arc<dyn SessionHandle>);
 
     /// Returns whether the user counts as online: logged in, and heard of in time. A directory that several processes

@@ -5,8 +5,8 @@
 
 use crate::proto::{Code, Reply};
 
-/// The reason for which a session was closed. A session has one reason, except that a half-open one may get a second: see
-/// [`ends_half_open`](Self::ends_half_open).
+/// The reason for which a session was closed. A session that was closed already, half-open or not, can get one more reason,
+/// one that [ends a half-open session](Self::ends_half_open); from then on that one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The peer has closed its writing side.
@@ -19,7 +19,8 @@ pub enum CloseReason {
     LoggedInElsewhere,
     /// The peer has not logged in within `session.login_deadline`.
     LoginDeadline,
-    /// The peer has sent no frame for as long as `session.idle`, or `gateway.idle`, allows.
+    /// The peer has completed no frame for as long as `session.idle`, or `gateway.idle`, allows, while the server waited for
+    /// one.
     Idle,
     /// The peer has begun a frame and not completed it within `session.half_frame`.
     HalfFrame,

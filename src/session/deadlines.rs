@@ -14,7 +14,8 @@ use super::CloseReason;
 pub struct Deadlines {
     /// The time from connect to login; none for a listener without logins.
     pub login: Option<Duration>,
-    /// The time between two frames. It runs after the login, or always at a listener without logins.
+    /// The time from the moment at which every request is answered to the next whole frame. It runs after the login, or always
+    /// at a listener without logins.
     pub idle: Duration,
     /// The time from the first byte of a frame to its last.
     pub half_frame: Duration,
@@ -68,7 +69,7 @@ impl Deadlines {
         let of_peer = |since, limit, reason| awaiting_peer.then(|| end(since, limit, reason))?;
         let last = match self.login.filter(|_| !logged_in) {
             Some(login) => end(&timers.opened, login, CloseReason::LoginDeadline),
-            None => of_peer(&timers.last_frame, self.idle, CloseReason::Idle),
+            None => of_peer(&timers.awaiting_peer_since, self.idle, CloseReason::Idle),
         };
         let write = end(
             &timers.write_stalled_since,
@@ -88,7 +89,7 @@ impl Deadlines {
 #[derive(Debug)]
 pub(super) struct Timers {
     opened: Since,
-    last_frame: Since,
+    awaiting_peer_since: Since,
     half_frame_since: Since,
     write_stalled_since: Since,
     /// Whether the peer has to act next. While a handler runs, or too much waits to be written, frames lie unread, and no
@@ -101,7 +102,7 @@ impl Timers {
     pub fn new(opened: Duration) -> Self {
         Timers {
             opened: Since::at(opened),
-            last_frame: Since::at(opened),
+            awaiting_peer_since: Since::at(opened),
             half_frame_since: Since::unset(),
             write_stalled_since: Since::unset(),
             is_awaiting_peer: AtomicBool::new(true),
@@ -122,7 +123,7 @@ impl Timers {
     pub fn note_awaiting_peer(&self, now: impl FnOnce() -> Duration) {
         if !self.is_awaiting_peer.load(Ordering::Acquire) {
             let now = now();
-            self.last_frame.set(now);
+            self.awaiting_peer_since.set(now);
             if self.half_frame_since.get().is_some() {
                 self.half_frame_since.set(now);
             }
@@ -163,7 +164,7 @@ impl Timers {
     pub fn postpone(&self, by: Duration, now: Duration) {
         let all = [
             &self.opened,
-            &self.last_frame,
+            &self.awaiting_peer_since,
             &self.half_frame_since,
             &self.write_stalled_since,
         ];

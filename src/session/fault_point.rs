@@ -83,13 +83,13 @@ impl FaultPoint {
     }
 
     /// Returns whether a rule may hit an accepted connection.
-    pub(super) fn accepting_may_fail(&self) -> bool {
+    pub(super) fn has_accept_rule(&self) -> bool {
         self.listener == Listener::Access && self.lab.has_rule_at([Site::AccessAccept])
     }
 
     /// Returns whether a rule may hit what is written.
     #[inline]
-    pub(super) fn writing_may_fail(&self) -> bool {
+    pub(super) fn has_reply_rule(&self) -> bool {
         self.lab.has_rule_at([self.reply_site(), Site::Notify])
     }
 

@@ -4,7 +4,7 @@
 //! a [`SessionHandle`](crate::directory::SessionHandle).
 //!
 //! The task in [`connection`] owns the transport: it alone reads and writes it. All others hold the [`Session`], whose
-//! methods never wait for that task. A session is closed once, for one reason.
+//! methods never wait for that task. The callbacks of a session run once, at its first close.
 //!
 //! # The states of a session
 //!

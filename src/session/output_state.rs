@@ -79,6 +79,7 @@ impl OutputState {
     /// behind, a notify is pending.
     pub fn page_served(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
+        // A notify that is pending already gets the newest version too, for the case that this page is lost.
         if end < total || self.notify.is_some() {
             self.notify(end, total);
         }

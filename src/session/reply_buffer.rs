@@ -16,8 +16,8 @@ pub(super) struct ReplyBuffer {
     pub bytes: BytesMut,
     /// How many bytes at the start are left from an earlier write, which has counted and recorded their frames.
     pub already_counted: usize,
-    /// When the requests were read to which the frames after those bytes reply; none if they reply to no request. The time
-    /// that a reply takes is measured from here.
+    /// When the requests were read that the new frames reply to; none if they reply to no request. The time that a reply takes
+    /// is measured from here.
     pub read_at: Option<Instant>,
 }
 

@@ -71,7 +71,7 @@ pub struct Message {
     /// The message id, followed by the text. Two allocations would take more memory than one.
     id_and_text: Box<str>,
     /// The index in `id_and_text` at which the text begins.
-    text_at: u32,
+    text_start: u32,
 }
 
 impl Message {
@@ -93,7 +93,7 @@ impl Message {
             group: GroupId::or_zero(group),
             sent_at,
             id_and_text: id_and_text.into_boxed_str(),
-            text_at: u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX),
+            text_start: u32::try_from(msg_id.0.len()).unwrap_or(u32::MAX),
         }
     }
 
@@ -161,9 +161,9 @@ impl Message {
     }
 
     fn split(&self) -> (&str, &str) {
-        let text_at = usize::try_from(self.text_at).unwrap_or(usize::MAX);
+        let text_start = usize::try_from(self.text_start).unwrap_or(usize::MAX);
         self.id_and_text
-            .split_at_checked(text_at)
+            .split_at_checked(text_start)
             .unwrap_or((&self.id_and_text, ""))
     }
 }

@@ -49,7 +49,7 @@ pub trait Handler: Send + Sync + 'static {
     /// what they acknowledge has been stored.
     ///
     /// Notifies for what was stored are added to `notifies`. The connection sends them, by dropping them, when it has
-    /// written the replies; or before that, where a fault or a slow peer may hold the replies up.
+    /// written of the replies what the socket takes at once; or before that, where a fault may hold the replies back.
     ///
     /// A batch that was [interrupted](RequestBatch::next_request) is handed over again when it goes on.
     fn handle(
@@ -166,7 +166,7 @@ impl<H: Handler> Connection<H> {
         async move {
             let fault_point = &self.context.fault_point;
             fault_point.record(&self.session, EventKind::Opened, &[]);
-            if fault_point.accepting_may_fail() {
+            if fault_point.has_accept_rule() {
                 Box::pin(self.apply_accept_fault()).await;
             }
             if self.serve().await.is_err() {
@@ -187,10 +187,10 @@ impl<H: Handler> Connection<H> {
     async fn serve(&mut self) -> io::Result<()> {
         loop {
             let step = poll_fn(|cx| self.poll_next_step(cx)).await?;
-            if matches!(step, NextStep::Write) && !self.writing_may_fail() {
+            if matches!(step, NextStep::Write) && !self.may_change_output() {
                 let unwritten = self.take_unwritten();
                 self.write(ReplyBuffer::behind(unwritten, None))?;
-            } else if self.take(step).await?.is_break() {
+            } else if self.start_step(step).await?.is_break() {
                 return Ok(());
             }
         }
@@ -198,7 +198,7 @@ impl<H: Handler> Connection<H> {
 
     /// Starts a step. The step is moved into the returned future, so that [`serve`](Self::serve) has no room
     /// for it.
-    fn take(&mut self, step: NextStep) -> Step<'_> {
+    fn start_step(&mut self, step: NextStep) -> Step<'_> {
         match step {
             NextStep::Read(input) => Box::pin(self.process_read(input)),
             NextStep::Close => Box::pin(future::ready(Ok(ControlFlow::Break(())))),

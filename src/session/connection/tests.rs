@@ -105,7 +105,9 @@ fn connected_to<H: Handler>(
 
 async fn process_one_read<H: Handler>(connection: &mut Connection<H>) {
     match poll_fn(|cx| connection.poll_next_step(cx)).await.unwrap() {
-        step @ NextStep::Read(_) => assert!(connection.take(step).await.unwrap().is_continue()),
+        step @ NextStep::Read(_) => {
+            assert!(connection.start_step(step).await.unwrap().is_continue())
+        }
         _ => panic!("there was something to read"),
     }
 }

@@ -25,9 +25,9 @@ enum Written {
 
 impl<H: Handler> Connection<H> {
     /// Returns whether a fault may be injected into what is written, or one that was injected is not over.
-    pub(super) fn writing_may_fail(&self) -> bool {
+    pub(super) fn may_change_output(&self) -> bool {
         let holds = |backlog: &Backlog| backlog.held_reply.is_some();
-        self.context.fault_point.writing_may_fail() || self.backlog.as_deref().is_some_and(holds)
+        self.context.fault_point.has_reply_rule() || self.backlog.as_deref().is_some_and(holds)
     }
 
     /// Writes the replies of a batch, and sends the notifies: after the replies, or before them while a fault may be injected
@@ -48,7 +48,7 @@ impl<H: Handler> Connection<H> {
             unwritten.unsplit(buffer.bytes);
             buffer.bytes = unwritten;
         }
-        if self.writing_may_fail() {
+        if self.may_change_output() {
             // Dropping the notifies sends them. This comes before the write, since a fault may hold the replies back for ever.
             drop(notifies);
             return Box::pin(self.write_with_faults(buffer)).await;

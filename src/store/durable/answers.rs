@@ -29,11 +29,12 @@ pub enum Outcome {
 pub enum PendingAnswer {
     /// The answer to a batch.
     Batch {
-        /// The task that gets the answer.
-        answer: AnswerSender<Result<Committed, StoreError>>,
+        /// Sends the answer to the task that has asked.
+        sender: AnswerSender<Result<Committed, StoreError>>,
         /// The answer if this commit is stored.
         committed: Committed,
-        /// How many of the results earlier commits have stored. They hold even if this commit is not stored.
+        /// How many of the results earlier commits have stored. With [`Outcome::Full`] they hold; with [`Outcome::Failed`] the
+        /// task gets only the error, although they are stored.
         stored: usize,
     },
     /// The answer to a removal, with the number of removed items.
@@ -70,10 +71,10 @@ impl PendingAnswer {
     }
 
     /// Sends this answer, and hands on the other answers of the commit.
-    pub fn answer(self, outcome: &Outcome, others: Option<CommitAnswers>) {
+    pub fn send(self, outcome: &Outcome, others: Option<CommitAnswers>) {
         match self {
             PendingAnswer::Batch {
-                answer,
+                sender,
                 mut committed,
                 stored,
             } => {
@@ -86,15 +87,15 @@ impl PendingAnswer {
                     }
                     Outcome::Failed(failed) => Err(failed.clone()),
                 };
-                drop(answer.send((committed, others)));
+                drop(sender.send((committed, others)));
             }
-            PendingAnswer::Removed(answer, removed) => {
+            PendingAnswer::Removed(sender, removed) => {
                 let removed = match outcome {
                     Outcome::Stored => Ok(removed),
                     Outcome::Full => Ok(0),
                     Outcome::Failed(failed) => Err(failed.clone()),
                 };
-                drop(answer.send((removed, others)));
+                drop(sender.send((removed, others)));
             }
         }
     }
@@ -120,7 +121,7 @@ impl CommitAnswers {
     pub fn hand_over(mut self) {
         if let Some(one) = self.pending.pop() {
             let outcome = self.outcome.clone();
-            one.answer(&outcome, Some(self));
+            one.send(&outcome, Some(self));
         }
     }
 }
@@ -128,7 +129,7 @@ impl CommitAnswers {
 impl Drop for CommitAnswers {
     fn drop(&mut self) {
         for answer in self.pending.drain(..) {
-            answer.answer(&self.outcome, None);
+            answer.send(&self.outcome, None);
         }
     }
 }

@@ -36,19 +36,19 @@ pub struct BatchProgress {
     /// batch may have hundreds of thousands of inboxes, and to look all of them up at its end would hold up every
     /// commit that waits.
     grown_inboxes: BTreeMap<Uid, InboxState>,
-    /// The task that gets the answer.
-    answer: AnswerSender<Result<Committed, StoreError>>,
+    /// Sends the answer to the task that has asked.
+    sender: AnswerSender<Result<Committed, StoreError>>,
 }
 
 impl BatchProgress {
     /// Creates a batch of which nothing is done.
-    pub fn new(batch: Vec<Write>, answer: AnswerSender<Result<Committed, StoreError>>) -> Self {
+    pub fn new(batch: Vec<Write>, sender: AnswerSender<Result<Committed, StoreError>>) -> Self {
         BatchProgress {
             results: Vec::with_capacity(batch.len()),
             writes: batch.into_iter(),
             stored: 0,
             grown_inboxes: BTreeMap::new(),
-            answer,
+            sender,
         }
     }
 
@@ -56,7 +56,7 @@ impl BatchProgress {
     /// turn, at least one write is done, whatever it costs. Otherwise all writes that are done cost no more than a
     /// piece.
     pub fn do_piece(&mut self, draft: &mut Draft<'_>, is_its_turn: bool) -> usize {
-        let (mut spent, mut grown_inboxes) = (0, Vec::new());
+        let (mut spent, mut grown_uids) = (0, Vec::new());
         while let Some(write) = self.writes.as_slice().first() {
             let cost = cost(draft, write);
             let must = is_its_turn && spent == 0;
@@ -67,14 +67,14 @@ impl BatchProgress {
             let Some(write) = self.writes.next() else {
                 break;
             };
-            let done = draft.apply(write, &mut grown_inboxes);
+            let done = draft.apply(write, &mut grown_uids);
             spent += draft.take_lookup_cost();
             self.results.push(done.unwrap_or_else(|error| {
                 tracing::error!(%error, "a write was refused");
                 Err(Rejected::Unreadable)
             }));
         }
-        for uid in grown_inboxes {
+        for uid in grown_uids {
             if let Ok(state) = draft.inbox_state(uid) {
                 self.grown_inboxes.insert(uid, state);
             }
@@ -93,7 +93,7 @@ impl BatchProgress {
     /// # Errors
     ///
     /// The batch itself, if something is left to do.
-    pub fn end(self) -> Result<PendingAnswer, BatchProgress> {
+    pub fn into_answer_if_done(self) -> Result<PendingAnswer, BatchProgress> {
         if self.writes.len() > 0 {
             return Err(self);
         }
@@ -102,7 +102,7 @@ impl BatchProgress {
             grown_inboxes: self.grown_inboxes.into_values().collect(),
         };
         Ok(PendingAnswer::Batch {
-            answer: self.answer,
+            sender: self.sender,
             committed,
             stored: self.stored,
         })
@@ -113,13 +113,14 @@ impl BatchProgress {
         self.stored = self.results.len();
     }
 
-    /// Ends a batch that is not continued, and returns its answer: the results of earlier commits hold, and all other
-    /// writes are refused. The caller corrects the totals of the inboxes with [`PendingAnswer::forget_last_piece`].
+    /// Ends a batch that is not continued, and returns its answer: the results of earlier commits hold unless the store has
+    /// failed, and all other writes are refused. The caller corrects the totals of the inboxes with
+    /// [`PendingAnswer::forget_last_piece`].
     pub fn abort(mut self) -> PendingAnswer {
         self.results
             .extend(self.writes.map(|_| Err(Rejected::DiskFull)));
         PendingAnswer::Batch {
-            answer: self.answer,
+            sender: self.sender,
             committed: Committed {
                 results: self.results,
                 grown_inboxes: self.grown_inboxes.into_values().collect(),

@@ -67,29 +67,29 @@ fn newest_entry(view: &View<'_>, uid: Uid) -> Result<Option<(Key, Value)>, Engin
     view.range(&first, &last).next_back().transpose()
 }
 
-/// What a commit has to know of an inbox.
+/// What a commit has to know of an inbox: its bounds, and its highest ordered id.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct InboxEnd {
+pub struct KnownInbox {
     pub bounds: InboxBounds,
     /// The highest [ordered id](crate::store::ordered_id) of the inbox; 0 if there is none.
     pub highest_ordered_id: i64,
 }
 
-impl InboxEnd {
-    /// Reads the end of an inbox. If the newest entry is damaged, the highest ordered id is taken for the highest of all:
+impl KnownInbox {
+    /// Reads an inbox. If the newest entry is damaged, the highest ordered id is taken for the highest of all:
     /// then every new id gets a record, and nothing but the damaged entry itself is refused.
     ///
     /// # Errors
     ///
     /// As [`InboxBounds::read`].
-    pub fn read(view: &View<'_>, uid: Uid) -> Result<InboxEnd, EngineError> {
+    pub fn read(view: &View<'_>, uid: Uid) -> Result<KnownInbox, EngineError> {
         let newest = newest_entry(view, uid)?;
         let highest_ordered_id = match &newest {
             Some((key, value)) => EntryRecord::decode_checked(key, value)
                 .map_or(i64::MAX, |entry| entry.highest_ordered_id()),
             None => 0,
         };
-        Ok(InboxEnd {
+        Ok(KnownInbox {
             bounds: InboxBounds::ending_with(newest.as_ref(), view, uid)?,
             highest_ordered_id,
         })
@@ -99,8 +99,8 @@ impl InboxEnd {
 /// How a commit changes an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxChange {
-    /// The end that the last commit has left.
-    pub old: InboxEnd,
-    /// The end with this commit.
-    pub new: InboxEnd,
+    /// The inbox as the last commit has left it.
+    pub old: KnownInbox,
+    /// The inbox with this commit.
+    pub new: KnownInbox,
 }

@@ -1,8 +1,8 @@
-//! A cache of the newest entries of the inboxes, and of the ends of the inboxes; and the read marks that are noted
-//! and not stored yet.
+//! A cache of the newest entries of the inboxes, and of what commits have to know of the inboxes; and the read marks that
+//! are noted and not stored yet.
 //!
 //! Serves the store, which answers most pages from it at once, without the engine and without a thread, and the writer,
-//! which finds ends and read marks in it.
+//! which finds inboxes and read marks in it.
 //!
 //! The cache shows what readers may see, no more and no less: the writer changes it together with the published state
 //! of the engine, under one lock. What is not in it is read from the engine. Its size is bounded: the oldest messages
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use quick_cache::unsync::Cache;
 
-use super::bounds::{InboxBounds, InboxChange, InboxEnd};
+use super::bounds::{InboxBounds, InboxChange, KnownInbox};
 use super::marks::ReadMarks;
 use crate::id::{MsgId, Uid, Version};
 use crate::store::members::Members;
@@ -67,7 +67,7 @@ pub struct Evicted {
 /// The part of an inbox that the cache has.
 #[derive(Debug)]
 struct Inbox {
-    end: InboxEnd,
+    known: KnownInbox,
     /// The newest entries, up to the newest version, without gaps.
     newest: VecDeque<Arc<Message>>,
 }
@@ -108,12 +108,12 @@ impl Recent {
 
     /// Returns the bounds of an inbox, if they are in the cache.
     fn bounds(&self, uid: Uid) -> Option<InboxBounds> {
-        self.end(uid).map(|end| end.bounds)
+        self.known(uid).map(|known| known.bounds)
     }
 
-    /// Returns the end of an inbox, if it is in the cache.
-    pub fn end(&self, uid: Uid) -> Option<InboxEnd> {
-        self.inboxes.get(&uid).map(|inbox| inbox.end)
+    /// Returns what a commit has to know of an inbox, if the inbox is in the cache.
+    pub fn known(&self, uid: Uid) -> Option<KnownInbox> {
+        self.inboxes.get(&uid).map(|inbox| inbox.known)
     }
 
     /// Returns the state of an inbox as clients are told, if its bounds are in the cache.
@@ -134,17 +134,17 @@ impl Recent {
         )
     }
 
-    /// Adds the end of an inbox, which has to be that of the published state.
-    pub fn learn(&mut self, uid: Uid, end: InboxEnd) {
+    /// Adds an inbox, which has to be as in the published state.
+    pub fn learn(&mut self, uid: Uid, known: KnownInbox) {
         let newest = VecDeque::new();
-        self.inboxes.insert(uid, Inbox { end, newest });
+        self.inboxes.insert(uid, Inbox { known, newest });
     }
 
     /// Returns the page that [`reader::page`](super::reader::page) would read, and the read mark of the published
     /// state, if all its entries are in the cache.
     pub fn page(&self, uid: Uid, after: Version, limit: PageLimit) -> Option<(Page, Version)> {
-        let Inbox { end, newest } = self.inboxes.get(&uid)?;
-        let bounds = &end.bounds;
+        let Inbox { known, newest } = self.inboxes.get(&uid)?;
+        let bounds = &known.bounds;
         // A version beyond the inbox comes from contents that the store no longer has. Such a page begins with the
         // oldest entry. This is rare, so it is left to the engine.
         if after > bounds.total {
@@ -252,14 +252,14 @@ impl Recent {
 }
 
 impl Inbox {
-    /// Moves the end, before the entries up to the new total are added.
-    fn advance(&mut self, end: InboxEnd) {
-        let kept = self.end.bounds.total - end.bounds.trimmed_through;
+    /// Moves the bounds, before the entries up to the new total are added.
+    fn advance(&mut self, known: KnownInbox) {
+        let kept = self.known.bounds.total - known.bounds.trimmed_through;
         let kept = usize::try_from(kept).unwrap_or(0);
         if self.newest.len() > kept {
             self.newest.drain(..self.newest.len() - kept);
         }
-        self.end = end;
+        self.known = known;
     }
 
     /// Evicts the oldest entry if it is this message. The oldest entry is another one if retention has removed this
@@ -350,9 +350,9 @@ mod tests {
                              bounds: &HashMap<Uid, InboxBounds>,
                              change: &dyn Fn(&mut InboxBounds)| {
                 let old = bounds.get(&uid).copied().unwrap_or_default();
-                let old = InboxEnd {
+                let old = KnownInbox {
                     bounds: old,
-                    ..InboxEnd::default()
+                    ..KnownInbox::default()
                 };
                 let entry = touched.entry(uid).or_insert(InboxChange { old, new: old });
                 change(&mut entry.new.bounds);

@@ -4,7 +4,7 @@
 use std::vec;
 
 use super::state::{State, WORK_AT_ONCE};
-use super::writes::{FirstStep, LongWrite};
+use super::writes::{FirstStep, SteppedWrite};
 use crate::store::{Committed, InboxState, Rejected, StoreError, Write, WriteOutcome};
 
 /// A batch that is being committed.
@@ -12,7 +12,7 @@ pub(super) struct Batch {
     /// The writes that have not begun.
     writes: vec::IntoIter<Write>,
     /// The write of which a part is done.
-    long_write: Option<LongWrite>,
+    begun_write: Option<SteppedWrite>,
     /// The results of the writes that are done.
     results: Vec<Result<WriteOutcome, Rejected>>,
     /// The inboxes that the batch has grown.
@@ -46,7 +46,7 @@ impl Batch {
         Batch {
             results: Vec::with_capacity(writes.len()),
             writes: writes.into_iter(),
-            long_write: None,
+            begun_write: None,
             grown_inboxes: Vec::new(),
             commit: None,
         }
@@ -77,13 +77,14 @@ impl Batch {
         state.last_commit_number = state.last_commit_number.max(number);
         let end = state.work + WORK_AT_ONCE;
         loop {
-            if let Some(long_write) = &mut self.long_write {
+            if let Some(begun_write) = &mut self.begun_write {
                 let steps = end.saturating_sub(state.work);
-                let Some(result) = state.continue_long(long_write, steps, &mut self.grown_inboxes)
+                let Some(result) =
+                    state.continue_write(begun_write, steps, &mut self.grown_inboxes)
                 else {
                     return Ok(Progress::Yield);
                 };
-                self.long_write = None;
+                self.begun_write = None;
                 self.results.push(result);
             }
             let Some(next) = self.writes.as_slice().first() else {
@@ -101,7 +102,7 @@ impl Batch {
             };
             if is_long {
                 match state.begin(next, &mut self.grown_inboxes) {
-                    Ok(FirstStep::Long(long)) => self.long_write = Some(long),
+                    Ok(FirstStep::Begun(begun)) => self.begun_write = Some(begun),
                     Ok(FirstStep::Done(outcome)) => self.results.push(Ok(outcome)),
                     Err(rejected) => self.results.push(Err(rejected)),
                 }

@@ -44,7 +44,7 @@ impl Ids<GroupMessage> {
         self.vacancy(id, |known| Identity::of(&known.message) == id)
     }
 
-    /// Returns the message with an identity.
+    /// Returns the message with the identity `id`.
     pub fn message(&self, id: Identity<'_>) -> Option<&GroupMessage> {
         self.get(id, |known| Identity::of(&known.message) == id)
     }

@@ -47,9 +47,9 @@ pub(super) struct Inbox {
     /// The ordered ids of removed entries, in order.
     pub removed_ids: VecDeque<RemovedId>,
     /// The number of the last commit that has grown the inbox.
-    pub grown_in: u64,
-    /// The index of this inbox among those that the commit `grown_in` has grown.
-    pub grown_at: usize,
+    pub grown_by_commit: u64,
+    /// The index of this inbox among those that the commit `grown_by_commit` has grown.
+    pub grown_index: usize,
 }
 
 /// A message whose id is known: its entry, or, if that was removed, the message without its text.
@@ -143,10 +143,10 @@ impl Inbox {
     ) -> Version {
         self.ledger.stored += 1;
         let state = self.inbox_state(uid);
-        match grown_inboxes.get_mut(self.grown_at) {
-            Some(known) if self.grown_in == commit => *known = state,
+        match grown_inboxes.get_mut(self.grown_index) {
+            Some(known) if self.grown_by_commit == commit => *known = state,
             _ => {
-                (self.grown_in, self.grown_at) = (commit, grown_inboxes.len());
+                (self.grown_by_commit, self.grown_index) = (commit, grown_inboxes.len());
                 grown_inboxes.push(state);
             }
         }
@@ -211,7 +211,7 @@ impl Inbox {
 }
 
 impl KnownId {
-    /// Returns whether this message of an inbox with these entries has an identity.
+    /// Returns whether this is the message with the identity `identity`, in an inbox with these entries.
     fn is(&self, entries: &Entries, identity: Identity<'_>) -> bool {
         match self {
             KnownId::Entry(version) => {
@@ -226,7 +226,7 @@ impl KnownId {
         }
     }
 
-    /// Returns whether this message was removed and has an identity.
+    /// Returns whether this is a removed message, with the identity `identity`.
     pub fn is_removed(&self, identity: Identity<'_>) -> bool {
         matches!(self, KnownId::Removed(message) if Identity::of(message) == identity)
     }

@@ -22,13 +22,14 @@ use crate::store::{InboxState, Kind, Message, Rejected, Write, WriteOutcome};
 pub(super) enum FirstStep {
     /// The write is done.
     Done(WriteOutcome),
-    /// The rest of the write is to be done by [`State::continue_long`].
-    Long(LongWrite),
+    /// The rest of the write is to be done by [`State::continue_write`].
+    Begun(SteppedWrite),
 }
 
-/// A write that concerns many users, of which a part is done. Its conditions are met and its memory is reserved, so it is
-/// done as a whole, in steps between which others may get the lock.
-pub(super) enum LongWrite {
+/// A message to a group, or a change of members, of which a part is done. Its conditions are met and its memory is reserved,
+/// so it is done as a whole. Only a write that [is long](State::is_long) lets others have the lock between its steps;
+/// [`State::apply`] does all steps of any other at once.
+pub(super) enum SteppedWrite {
     FanOut(FanOut),
     NewMembers(NewMembers),
 }
@@ -67,18 +68,18 @@ impl State {
         write: Write,
         grown_inboxes: &mut Vec<InboxState>,
     ) -> Result<WriteOutcome, Rejected> {
-        let mut long = match self.begin(write, grown_inboxes)? {
+        let mut begun = match self.begin(write, grown_inboxes)? {
             FirstStep::Done(outcome) => return Ok(outcome),
-            FirstStep::Long(long) => long,
+            FirstStep::Begun(begun) => begun,
         };
         loop {
-            if let Some(result) = self.continue_long(&mut long, usize::MAX, grown_inboxes) {
+            if let Some(result) = self.continue_write(&mut begun, usize::MAX, grown_inboxes) {
                 return result;
             }
         }
     }
 
-    /// Begins a write. One that concerns a single user is done at once.
+    /// Begins a write. One that concerns a single inbox or account is done at once.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl State {
                 self.put_into_inbox(target, &message, grown_inboxes)?
             }
             Write::Group { message } => match self.begin_fan_out(message)? {
-                Some(fan_out) => return Ok(FirstStep::Long(LongWrite::FanOut(fan_out))),
+                Some(fan_out) => return Ok(FirstStep::Begun(SteppedWrite::FanOut(fan_out))),
                 None => WriteOutcome::Duplicate,
             },
             Write::Register { uid, user } => {
@@ -119,14 +120,14 @@ impl State {
                 made_at,
             } => {
                 let new = self.begin_creation(group, name, owner, &members, made_at)?;
-                return Ok(FirstStep::Long(LongWrite::NewMembers(new)));
+                return Ok(FirstStep::Begun(SteppedWrite::NewMembers(new)));
             }
             Write::Join {
                 group,
                 uids,
                 max_members,
             } => match self.begin_joining(group, &uids, max_members)? {
-                Some(new) => return Ok(FirstStep::Long(LongWrite::NewMembers(new))),
+                Some(new) => return Ok(FirstStep::Begun(SteppedWrite::NewMembers(new))),
                 None => WriteOutcome::Done,
             },
             Write::Quit { group, uid } => self.quit(group, uid)?,
@@ -147,17 +148,17 @@ impl State {
     }
 
     /// Does up to `steps` steps of a write that has begun, and returns its result when it is done.
-    pub fn continue_long(
+    pub fn continue_write(
         &mut self,
-        long: &mut LongWrite,
+        long: &mut SteppedWrite,
         steps: usize,
         grown_inboxes: &mut Vec<InboxState>,
     ) -> Option<Result<WriteOutcome, Rejected>> {
         match long {
-            LongWrite::FanOut(fan_out) => {
+            SteppedWrite::FanOut(fan_out) => {
                 self.continue_fan_out(fan_out, steps, grown_inboxes).map(Ok)
             }
-            LongWrite::NewMembers(new) => self.continue_members(new, steps),
+            SteppedWrite::NewMembers(new) => self.continue_members(new, steps),
         }
     }
 

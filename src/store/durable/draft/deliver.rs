@@ -23,22 +23,22 @@ impl Draft<'_> {
         &mut self,
         target: Uid,
         message: Arc<Message>,
-        grown_inboxes: &mut Vec<Uid>,
+        grown_uids: &mut Vec<Uid>,
     ) -> Applied {
         // Looking for the id may fail, so it comes before the first change.
         let Some(place) = self.place_of_id(target, &message)? else {
             return Ok(Ok(WriteOutcome::Duplicate));
         };
-        let end = &mut self.inbox(target)?.new;
-        end.bounds.total += 1;
-        let version = end.bounds.total;
+        let inbox = &mut self.inbox(target)?.new;
+        inbox.bounds.total += 1;
+        let version = inbox.bounds.total;
         let order = match place {
             IdPlace::Ordered(number) => {
-                end.highest_ordered_id = number;
+                inbox.highest_ordered_id = number;
                 IdOrder::ORDERED
             }
             IdPlace::Record(key) => {
-                let order = IdOrder::after(end.highest_ordered_id);
+                let order = IdOrder::after(inbox.highest_ordered_id);
                 self.put_id(key, message.kind, message.msg_id());
                 order
             }
@@ -50,7 +50,7 @@ impl Draft<'_> {
             message,
             receivers: Receivers::One(target),
         });
-        grown_inboxes.push(target);
+        grown_uids.push(target);
         Ok(Ok(WriteOutcome::Stored {
             uid: target,
             version,
@@ -61,7 +61,7 @@ impl Draft<'_> {
     pub(super) fn put_into_inboxes(
         &mut self,
         message: Arc<Message>,
-        grown_inboxes: &mut Vec<Uid>,
+        grown_uids: &mut Vec<Uid>,
     ) -> Applied {
         let Some(group) = message.group() else {
             return Ok(Err(Rejected::NoSuchGroup));
@@ -101,21 +101,21 @@ impl Draft<'_> {
         self.scratch.clear();
         entry.encode_raw(&mut self.scratch);
         for &uid in members.iter() {
-            let Some(inbox) = self.inboxes.get_mut(&uid) else {
+            let Some(change) = self.inboxes.get_mut(&uid) else {
                 continue;
             };
-            let end = &mut inbox.new;
-            end.bounds.total += 1;
-            let version = end.bounds.total;
+            let inbox = &mut change.new;
+            inbox.bounds.total += 1;
+            let version = inbox.bounds.total;
             // Encoded again only for a member whose inbox has another highest ordered id than the one before.
-            if entry.ordered_before != end.highest_ordered_id {
-                entry.ordered_before = end.highest_ordered_id;
+            if entry.ordered_before != inbox.highest_ordered_id {
+                entry.ordered_before = inbox.highest_ordered_id;
                 self.scratch.clear();
                 entry.encode_raw(&mut self.scratch);
             }
             self.put_entry(uid, version);
         }
-        grown_inboxes.extend_from_slice(&members);
+        grown_uids.extend_from_slice(&members);
         self.new_messages.push(CachedMessage {
             message,
             receivers: Receivers::Members(Arc::clone(&members)),

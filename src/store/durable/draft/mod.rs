@@ -26,7 +26,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry::{Occupied, Vacant};
 use parking_lot::Mutex;
 
-use super::bounds::{InboxChange, InboxEnd};
+use super::bounds::{InboxChange, KnownInbox};
 use super::engine::{Change, EngineError, Key, Value, View};
 use super::recent::{CachedMessage, Recent};
 use super::record::{self, GroupRecord, NumberRecord, Record, StateRecord, UserRecord};
@@ -38,7 +38,7 @@ use crate::store::{InboxState, Rejected, Write, WriteOutcome};
 pub struct Draft<'a> {
     /// The state that the last commit has left.
     view: View<'a>,
-    /// The cache of the ends of inboxes. Its lock is held for single look-ups, since readers wait for it.
+    /// The cache of inboxes. Its lock is held for single look-ups, since readers wait for it.
     recent: &'a Mutex<Recent>,
     members_cache: &'a mut MembersCache,
     /// The state of the store with this draft, except for the number of its commit.
@@ -51,7 +51,7 @@ pub struct Draft<'a> {
     entries: Vec<Change>,
     /// The messages of `entries`, for [`Recent`].
     new_messages: Vec<CachedMessage>,
-    /// The ends of the inboxes that the draft has read or changed.
+    /// The inboxes that the draft has read or changed.
     inboxes: HashMap<Uid, InboxChange>,
     /// The members of the groups that the draft has changed.
     members: HashMap<GroupId, Members>,
@@ -120,21 +120,21 @@ impl<'a> Draft<'a> {
         Ok(self.inbox(uid)?.new.bounds.inbox_state(uid))
     }
 
-    /// Does one write, as a whole or not at all, and adds the users whose inboxes grow by it to `grown_inboxes`.
+    /// Does one write, as a whole or not at all, and adds the users whose inboxes grow by it to `grown_uids`.
     ///
     /// # Errors
     ///
     /// [`EngineError`] when a record that the write depends on can't be read.
-    pub fn apply(&mut self, write: Write, grown_inboxes: &mut Vec<Uid>) -> Applied {
+    pub fn apply(&mut self, write: Write, grown_uids: &mut Vec<Uid>) -> Applied {
         match write {
-            Write::P2p { target, message } => self.put_into_inbox(target, message, grown_inboxes),
+            Write::P2p { target, message } => self.put_into_inbox(target, message, grown_uids),
             Write::Ack { target, message } => {
                 if !self.has_received(message.source, target, message.msg_id())? {
                     return Ok(Err(Rejected::NoSuchMessage));
                 }
-                self.put_into_inbox(target, message, grown_inboxes)
+                self.put_into_inbox(target, message, grown_uids)
             }
-            Write::Group { message } => self.put_into_inboxes(message, grown_inboxes),
+            Write::Group { message } => self.put_into_inboxes(message, grown_uids),
             Write::Register { uid, user } => {
                 let key = record::user_key(uid);
                 if self.has::<UserRecord>(&key)? {
@@ -217,18 +217,18 @@ impl<'a> Draft<'a> {
         self.changes.insert(key, None);
     }
 
-    /// Returns the end of an inbox, before this draft and with it.
+    /// Returns an inbox as the last commit has left it, and as this draft changes it.
     fn inbox(&mut self, uid: Uid) -> Result<&mut InboxChange, EngineError> {
         match self.inboxes.entry(uid) {
             Occupied(change) => Ok(change.into_mut()),
             Vacant(vacant) => {
-                let cached = self.recent.lock().end(uid);
+                let cached = self.recent.lock().known(uid);
                 let old = match cached {
-                    Some(end) => end,
+                    Some(known) => known,
                     None => {
-                        let end = InboxEnd::read(&self.view, uid)?;
-                        self.recent.lock().learn(uid, end);
-                        end
+                        let known = KnownInbox::read(&self.view, uid)?;
+                        self.recent.lock().learn(uid, known);
+                        known
                     }
                 };
                 Ok(vacant.insert(InboxChange { old, new: old }))
@@ -281,7 +281,7 @@ pub struct PreparedGroupCommit {
     pub changes: Vec<Change>,
     /// The messages for [`Recent::publish`].
     pub new_messages: Vec<CachedMessage>,
-    /// The ends of the inboxes that were read or changed.
+    /// The inboxes that were read or changed.
     pub inboxes: HashMap<Uid, InboxChange>,
     /// The members of changed groups, for [`MembersCache::adopt`].
     pub members: HashMap<GroupId, Members>,

@@ -113,7 +113,7 @@ fn the_answer_of_a_commit_shows_the_marks_that_were_noted_meanwhile() {
         total: Version(total),
     };
     let mut pending = PendingAnswer::Batch {
-        answer,
+        sender: answer,
         committed: Committed {
             results: Vec::new(),
             grown_inboxes: vec![state(1, 0, 5), state(2, 3, 5), state(3, 0, 5)],
@@ -125,7 +125,7 @@ fn the_answer_of_a_commit_shows_the_marks_that_were_noted_meanwhile() {
         marks.note(Uid(uid), Version(read));
     }
     pending.show_marks(&marks);
-    pending.answer(&Outcome::Stored, None);
+    pending.send(&Outcome::Stored, None);
     let (committed, _) = answered.try_recv().unwrap();
     let shown = [state(1, 4, 5), state(2, 3, 5), state(3, 5, 5)];
     assert_eq!(committed.unwrap().grown_inboxes, shown);

@@ -33,8 +33,8 @@ pub struct Queue {
     submitted: mpsc::Receiver<Job>,
     /// A job that begins after everything that was submitted before it has ended.
     deferred: Option<Job>,
-    /// Batches of which some writes are not done yet, in the order of their next pieces. Nothing of a batch need be
-    /// stored yet.
+    /// Batches of which some writes are not done yet, in the order of their next pieces. A batch may be
+    /// here before any of its writes is stored.
     unfinished: VecDeque<BatchProgress>,
     /// Whether the last commit has left out a large write, so that small ones were stored sooner.
     has_put_off: bool,
@@ -246,7 +246,7 @@ impl<'a> GroupCommit<'a> {
     /// Does a piece of a batch. If something of it is left, the batch goes to the end of the queue.
     fn do_piece_of(&mut self, mut batch: BatchProgress, queue: &mut Queue, is_its_turn: bool) {
         self.cost += batch.do_piece(&mut self.draft, is_its_turn);
-        match batch.end() {
+        match batch.into_answer_if_done() {
             Ok(done) => self.pending.push(done),
             Err(batch) => queue.unfinished.push_back(batch),
         }

@@ -39,6 +39,7 @@ impl Writer {
         let engine = match (engine.as_ref(), shared.failure()) {
             (Some(engine), None) => engine,
             (_, Some(failed)) => return self.refuse_all(first, None, &Outcome::Failed(failed)),
+            // There was too little space to open the engine again. Asking for the allowed jobs tries it again later.
             (None, None) => return self.refuse_all(first, None, &Outcome::Full),
         };
         if allowed != AllowedJobs::All {
@@ -85,7 +86,7 @@ impl Writer {
         for batch in self.queue.take_unfinished() {
             let mut refused = batch.abort();
             refused.forget_last_piece(|uid| self.shared.inbox_state(engine?, uid));
-            refused.answer(outcome, None);
+            refused.send(outcome, None);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::store::{Committed, ReplaceError, StoreError, Write};
 pub const QUEUE: usize = 1_024;
 
 /// Takes the answer to a close.
-pub type Closed = oneshot::Sender<Result<(), StoreError>>;
+pub type CloseAnswerSender = oneshot::Sender<Result<(), StoreError>>;
 
 /// A job for the writer.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub enum Job {
     /// Syncs everything and closes the folder.
     Close {
         /// Takes the result.
-        answer: Closed,
+        answer: CloseAnswerSender,
     },
 }
 
@@ -75,7 +75,7 @@ impl Job {
     pub fn refuse(self, outcome: &Outcome) {
         let pending = match self {
             Job::Commit { batch, answer } => PendingAnswer::Batch {
-                answer,
+                sender: answer,
                 committed: refused(batch.len()),
                 stored: 0,
             },
@@ -84,6 +84,6 @@ impl Job {
             }
             Job::StoreMarks | Job::Replace { .. } | Job::Reclaim | Job::Close { .. } => return,
         };
-        pending.answer(outcome, None);
+        pending.send(outcome, None);
     }
 }
