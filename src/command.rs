@@ -22,7 +22,7 @@ pub enum Command<'a> {
     /// 20003: sends a message to a user.
     P2p(Sending<'a, Uid>),
     /// 20004: accepts a message of a user.
-    Ack(Sending<'a, Uid>),
+    Accept(Sending<'a, Uid>),
     /// 20005: sends a message to a group.
     Group(Sending<'a, GroupId>),
     /// 20006: asks for a page of the inbox.
@@ -143,7 +143,7 @@ fn p2p<'a>(fields: &RequestFields<'a>) -> Command<'a> {
 
 fn ack<'a>(fields: &RequestFields<'a>) -> Command<'a> {
     // The frame names the sender of the accepted message as the source, and who accepts it as the target.
-    Command::Ack(Sending {
+    Command::Accept(Sending {
         source: fields.number(4).into(),
         target: fields.number(3).into(),
         ..sending(fields)
@@ -235,7 +235,7 @@ impl<'a> Command<'a> {
             Command::Login(_) => Cmd::Login,
             Command::Ping(_) => Cmd::Ping,
             Command::P2p(_) => Cmd::SendP2PMsg,
-            Command::Ack(_) => Cmd::AcceptP2PMsgAck,
+            Command::Accept(_) => Cmd::AcceptP2PMsgAck,
             Command::Group(_) => Cmd::SendGroupMsg,
             Command::Sync(_) => Cmd::SyncMsg,
             Command::Logout(_) => Cmd::Logout,
@@ -335,7 +335,7 @@ mod tests {
         });
         assert!(matches!(p2p, Command::P2p(sending) if read(&sending) == expected("a text")));
         assert!(matches!(group, Command::Group(sending) if read(&sending) == expected("a text")));
-        assert!(matches!(ack, Command::Ack(sending) if read(&sending) == expected("")));
+        assert!(matches!(ack, Command::Accept(sending) if read(&sending) == expected("")));
     }
 
     #[test]

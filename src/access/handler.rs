@@ -100,7 +100,7 @@ impl AccessHandler {
                 let sent = services.send_group(writes, caller_uid, &wire::send_request(sending));
                 work.push_if_refused(&command, sent);
             }
-            Command::Ack(sending) => {
+            Command::Accept(sending) => {
                 let accepted = services.accept(writes, caller_uid, &wire::send_request(sending));
                 work.push_if_refused(&command, accepted);
             }

@@ -28,7 +28,7 @@ pub(super) fn claimed_user(command: &Command<'_>) -> Option<Uid> {
         Command::Ping(request) => request.uid,
         Command::Sync(request) => request.uid,
         Command::Logout(request) => request.uid,
-        Command::P2p(sending) | Command::Ack(sending) => sending.source.0,
+        Command::P2p(sending) | Command::Accept(sending) => sending.source.0,
         Command::Group(sending) => sending.source.0,
         Command::SelectAccess(_) => 0,
     })
@@ -140,7 +140,7 @@ pub(super) fn success_reply(command: &Command<'_>) -> Reply {
         Command::Login(_) => Reply::login(),
         Command::Ping(_) => Reply::ping(),
         Command::P2p(sending) => Reply::p2p(sending.source.0, sending.target.0, &sending.msg_id),
-        Command::Ack(_) => Reply::ack(),
+        Command::Accept(_) => Reply::ack(),
         Command::Group(sending) => Reply::group(sending.target.0, &sending.msg_id),
         Command::Sync(request) => Reply::sync(request),
         Command::Logout(_) => Reply::logout(),

@@ -166,7 +166,7 @@ impl Faults {
         let rules = self.rules.lock();
         let mut hit = None;
         for rule in rules.iter().filter(|rule| rule.matches(at, context, now)) {
-            let action = rule.count_match();
+            let action = rule.fire_if_due();
             if hit.is_none() {
                 hit = action.filter(applies).map(|action| (rule, action));
             }

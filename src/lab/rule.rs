@@ -66,7 +66,7 @@ impl Rule {
     ///
     /// This is called for every match, also when an earlier rule has fired for the same frame. So the counters and random
     /// choices of a rule depend on its seed and its matches alone, and not on the other rules.
-    pub fn count_match(&self) -> Option<Action> {
+    pub fn fire_if_due(&self) -> Option<Action> {
         let mut draws = self.draws.lock();
         draws.seen += 1;
         if draws.seen <= self.fault.after || self.is_spent() {

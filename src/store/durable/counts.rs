@@ -63,7 +63,7 @@ impl DeliveryCounts {
     }
 
     /// Counts the entries of a page that was read.
-    pub fn page_served(&mut self, uid: Uid, page: &Page) {
+    pub fn count_delivered(&mut self, uid: Uid, page: &Page) {
         let Some(first) = page.entries.first() else {
             return;
         };

@@ -481,7 +481,7 @@ impl MessageStore for DurableStore {
         if after > read && after <= page.total {
             self.note_read(generation, uid, after)?;
         }
-        self.shared.counts.lock().page_served(uid, &page);
+        self.shared.counts.lock().count_delivered(uid, &page);
         Ok(page)
     }
 
