@@ -16,9 +16,8 @@ use super::record::{
     STATE, SharedMessageRecord, StateRecord, UserRecord,
 };
 use crate::id::{GroupId, Uid};
-use crate::store::ordered_id::number_of;
 use crate::store::snapshot::{InboxSummary, StoredMessage};
-use crate::store::{Group, Kind, Message, Scope, Snapshot};
+use crate::store::{Group, Message, Scope, Snapshot};
 
 /// The records that replace everything in a store.
 #[derive(Debug, Default)]
@@ -131,11 +130,8 @@ impl Contents {
     ) {
         let (kind, source, scope, msg_id) = stored.id();
         let id = record::id_key(kind, source, msg_id, scope);
-        if kind == Kind::P2p
-            && let Some(number) = number_of(msg_id)
-        {
-            self.highest_recorded_id = self.highest_recorded_id.max(number);
-        }
+        let number = record::p2p_number(&id).unwrap_or_default();
+        self.highest_recorded_id = self.highest_recorded_id.max(number);
         let StoredMessage {
             message,
             receivers,

@@ -39,7 +39,7 @@ impl Draft<'_> {
             }
             IdPlace::Record(key) => {
                 let order = IdOrder::after(inbox.highest_ordered_id);
-                self.put_id(key, message.kind, message.msg_id());
+                self.put_id(key);
                 order
             }
         };

@@ -37,32 +37,22 @@ impl Draft<'_> {
         let highest = self.inbox(target)?.new.highest_ordered_id;
         let (kind, source, msg_id) = (message.kind, message.source, message.msg_id());
         let number = number_of(msg_id).filter(|_| kind == Kind::P2p);
+        let key = || record::id_key(kind, source, msg_id, Scope::Inbox(target));
+        if self.is_stored(target, source, number, key)? {
+            return Ok(None);
+        }
         let ordered = number.filter(|&n| n > highest && may_be_ordered(message, n));
-        if let Some(ordered) = ordered
-            && ordered > self.state.highest_recorded_id
-        {
-            return Ok(Some(IdPlace::Ordered(ordered)));
-        }
-        let key = record::id_key(kind, source, msg_id, Scope::Inbox(target));
-        if self.has::<IdRecord>(&key)? {
-            return Ok(None);
-        }
-        if let Some(number) = number
-            && self.has_ordered(target, source, number)?
-        {
-            return Ok(None);
-        }
-        Ok(Some(ordered.map_or(IdPlace::Record(key), IdPlace::Ordered)))
+        Ok(Some(match ordered {
+            Some(number) => IdPlace::Ordered(number),
+            None => IdPlace::Record(key()),
+        }))
     }
 
-    /// Adds the record of a message's id.
-    pub(super) fn put_id(&mut self, key: Key, kind: Kind, msg_id: MsgId<'_>) {
+    /// Adds the record of a message's id under its [key](record::id_key).
+    pub(super) fn put_id(&mut self, key: Key) {
+        let number = record::p2p_number(&key).unwrap_or_default();
+        self.state.highest_recorded_id = self.state.highest_recorded_id.max(number);
         self.put(key, &IdRecord::default());
-        if kind == Kind::P2p
-            && let Some(number) = number_of(msg_id)
-        {
-            self.state.highest_recorded_id = self.state.highest_recorded_id.max(number);
-        }
     }
 
     /// Returns whether `target` has received a message with this id from `source` alone.
@@ -72,12 +62,22 @@ impl Draft<'_> {
         source: Uid,
         msg_id: MsgId<'_>,
     ) -> Result<bool, EngineError> {
-        let number = number_of(msg_id);
-        if number.is_none_or(|number| number <= self.state.highest_recorded_id) {
-            let key = record::id_key(Kind::P2p, source, msg_id, Scope::Inbox(target));
-            if self.has::<IdRecord>(&key)? {
-                return Ok(true);
-            }
+        let key = || record::id_key(Kind::P2p, source, msg_id, Scope::Inbox(target));
+        self.is_stored(target, source, number_of(msg_id), key)
+    }
+
+    /// Returns whether a message from `source` is stored in the inbox of `target`. `number` is the id of a message to one
+    /// user, if it is a number, and `key` returns the key of the id's record.
+    fn is_stored(
+        &mut self,
+        target: Uid,
+        source: Uid,
+        number: Option<i64>,
+        key: impl Fn() -> Key,
+    ) -> Result<bool, EngineError> {
+        let may_have_record = number.is_none_or(|n| n <= self.state.highest_recorded_id);
+        if may_have_record && self.has::<IdRecord>(&key())? {
+            return Ok(true);
         }
         match number {
             Some(number) => self.has_ordered(target, source, number),

@@ -131,7 +131,7 @@ impl Draft<'_> {
         match (is_old, is_ordered) {
             (true, true) | (false, false) => {}
             (true, false) => self.remove(id),
-            (false, true) => self.put_id(id, kind, msg_id),
+            (false, true) => self.put_id(id),
         }
     }
 

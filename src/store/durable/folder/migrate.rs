@@ -13,7 +13,6 @@ use super::format::{new_id, read_id, write_format, write_id};
 use super::recover::{empty_journals, open_engine};
 use super::recovered::RecoveredEngine;
 use crate::config;
-use crate::store::ordered_id::number_of;
 
 /// Brings a folder to the next format. It can be repeated after a crash.
 type Migration = fn(&Path) -> Result<(), OpenError>;
@@ -113,8 +112,8 @@ fn highest_recorded_id(view: &View<'_>) -> Result<i64, EngineError> {
     let mut highest = 0;
     for found in view.prefix(record::P2P_ID_PREFIX) {
         let (key, _) = found?;
-        let (_, _, msg_id, _) = record::id_parts(&key).ok_or_else(|| Damaged::at(&key))?;
-        highest = highest.max(number_of(msg_id).unwrap_or(0));
+        let number = record::p2p_number(&key).ok_or_else(|| Damaged::at(&key))?;
+        highest = highest.max(number);
     }
     Ok(highest)
 }

@@ -16,7 +16,6 @@ use super::super::record::{
 };
 use super::walk::Walk;
 use crate::id::{GroupId, MsgId, Uid, Version};
-use crate::store::ordered_id::number_of;
 use crate::store::{Kind, Scope};
 
 /// How many problems are kept as text. The others are counted.
@@ -188,10 +187,8 @@ impl Checker<'_> {
             Some(tag::MESSAGE_ID) => {
                 self.findings.ids += 1;
                 IdRecord::decode_checked(key, value)?;
-                if let Some((Kind::P2p, _, msg_id, _)) = record::id_parts(key) {
-                    let number = number_of(msg_id).unwrap_or(0);
-                    self.highest_recorded_id = self.highest_recorded_id.max(number);
-                }
+                let number = record::p2p_number(key).unwrap_or_default();
+                self.highest_recorded_id = self.highest_recorded_id.max(number);
             }
             Some(tag::USER) => {
                 self.findings.users += 1;

@@ -7,6 +7,7 @@ use bytes::BufMut;
 
 use super::super::kv::Key;
 use crate::id::{GroupId, MsgId, Uid, Version};
+use crate::store::ordered_id::number_of;
 use crate::store::{Kind, Scope};
 
 /// The kinds of records: each is the first byte of its keys.
@@ -225,6 +226,14 @@ pub fn id_parts(key: &[u8]) -> Option<(Kind, Uid, MsgId<'_>, Scope)> {
     };
     let source = Uid(i64::from_be_bytes(*source));
     Some((kind, source, MsgId(msg_id), scope))
+}
+
+/// Returns the number that an id is, from its [`id_key`]; 0 if it is none, or not that of a message to one user. None if this
+/// is no such key.
+pub fn p2p_number(key: &[u8]) -> Option<i64> {
+    let (kind, _, msg_id, _) = id_parts(key)?;
+    let number = number_of(msg_id).filter(|_| kind == Kind::P2p);
+    Some(number.unwrap_or_default())
 }
 
 /// Returns the number that stands for a kind of message, in keys and in values.
