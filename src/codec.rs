@@ -2,8 +2,13 @@
 //!
 //! Serves the sessions and the clients. On TCP a frame is a big-endian u16 length, then one protobuf message of that
 //! many bytes (the contract's *Framing*). The functions of this module and [`FrameCodec`] speak that form, for clients.
-//! A server's connection asks the [`Framing`] of its listener. Only this module reads or writes a header:
-//! others know [`MAX_FRAME`], and how many bytes a frame took.
+//! A server's connection asks the [`Framing`] of its listener. Only this module and its part `websocket` read or write
+//! a header: others know [`MAX_FRAME`], and how many bytes a frame took.
+
+mod other_protocol;
+pub(crate) mod websocket;
+
+pub use other_protocol::OtherProtocol;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -22,6 +27,8 @@ pub enum Framing {
     /// A big-endian u16 length before each message.
     #[default]
     LengthPrefix,
+    /// One WebSocket frame for each message, in the form of [`websocket`].
+    WebSocket,
     /// A mark and a little-endian u32 length before each message, for tests of the modules that use a framing: they
     /// must not depend on the size of a header, nor on what is in it.
     #[cfg(test)]
@@ -38,6 +45,7 @@ impl Framing {
     pub fn split(self, buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong> {
         match self {
             Framing::LengthPrefix => split(buffer, max),
+            Framing::WebSocket => websocket::split(buffer, max),
             #[cfg(test)]
             Framing::Marked => tests::split_marked(buffer, max),
         }
@@ -52,6 +60,7 @@ impl Framing {
     pub fn encode(self, message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
         match self {
             Framing::LengthPrefix => encode(message, dst),
+            Framing::WebSocket => websocket::encode(message, dst),
             #[cfg(test)]
             Framing::Marked => tests::encode_marked(message, dst),
         }

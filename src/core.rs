@@ -10,7 +10,7 @@ use crate::id::Uid;
 use crate::lab::Lab;
 use crate::listener::Admission;
 use crate::metrics::Metrics;
-use crate::registry::FaultyRegistry;
+use crate::registry::{FaultyRegistry, WebSocketAddresses};
 use crate::service::{InboxReport, MAX_REPORTED_INBOXES, Report, Services};
 use crate::session::SessionIds;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store};
@@ -29,6 +29,8 @@ pub struct Core {
     /// Lists the access servers: they register here, and the gateway reads the list. Servers use it as a
     /// [`Registry`](crate::registry::Registry); tests can make it give the gateway false addresses.
     pub registry: Arc<FaultyRegistry>,
+    /// Tells the gateway where the access servers take WebSocket clients.
+    pub websockets: Arc<WebSocketAddresses>,
     /// Limits the connections of all listeners together.
     pub admission: Admission,
     /// Gives out the ids of all sessions, so that no two listeners use the same one.

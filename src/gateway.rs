@@ -18,14 +18,14 @@ use rand::{RngExt, SeedableRng};
 use tokio::net::TcpListener;
 
 use crate::clock::Ticks;
-use crate::codec::{Encoded, Framing};
+use crate::codec::Encoded;
 use crate::command::{Command, Listener};
 use crate::config::{Config, Strategy};
 use crate::core::Core;
 use crate::lab::Lab;
-use crate::listener::serve_sessions;
+use crate::listener::{Listeners, serve_server};
 use crate::proto::{Cmd, Code, Reply};
-use crate::registry::{Record, Registry};
+use crate::registry::{Record, Registry, WebSocketAddress, WebSocketAddresses};
 use crate::session::{
     Deadlines, FaultPoint, Handler, ListenerContext, RequestBatch, SessionManager,
 };
@@ -36,24 +36,29 @@ thread_local! {
     static CHOICES: RefCell<SmallRng> = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
 }
 
-/// The gateway of one `imd`: the sessions of its listener, and the list from which their requests are replied to. In an `imd`
+/// The gateway of one `imd`: the sessions of its listeners, and the list from which their requests are replied to. In an `imd`
 /// without the role `gateway` it serves nobody.
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
+    ws_addr: Option<SocketAddr>,
     manager: Arc<SessionManager>,
     servers: Arc<ServerList>,
 }
 
 impl Gateway {
-    /// Starts to serve on a bound listener. The list has been read from the registry when this returns, except with the quirk
+    /// Starts to serve on bound listeners. The list has been read from the registry when this returns, except with the quirk
     /// `gateway_starts_empty`.
     ///
     /// # Errors
     ///
-    /// When the listener has no address.
-    pub async fn start(listener: TcpListener, config: &Config, core: &Core) -> io::Result<Self> {
-        let gateway = Gateway::new(listener.local_addr()?, config, core);
+    /// When a listener has no address.
+    pub async fn start(listeners: Listeners, config: &Config, core: &Core) -> io::Result<Self> {
+        let ws_addr = listeners.websocket.as_ref().map(TcpListener::local_addr);
+        let gateway = Gateway {
+            ws_addr: ws_addr.transpose()?,
+            ..Gateway::new(listeners.frames.local_addr()?, config, core)
+        };
         let Gateway {
             manager, servers, ..
         } = &gateway;
@@ -64,16 +69,16 @@ impl Gateway {
         let ticks = core.clock.housekeeping_ticks(config.gateway.refresh);
         let tasks = manager.tasks();
         tasks.spawn(Arc::clone(servers).keep_fresh(ticks, tasks.clone()));
-        let context = ListenerContext {
+        let context = |framing| ListenerContext {
             manager: Arc::clone(manager),
-            framing: Framing::LengthPrefix,
+            framing,
             frame_before_login: config.limits.frame_before_login,
             connection_counts: core.metrics.connection_counts("gateway"),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(servers)),
         };
-        serve_sessions(listener, core.admission.clone(), context);
+        serve_server(listeners, &core.admission, manager, context);
         Ok(gateway)
     }
 
@@ -100,8 +105,10 @@ impl Gateway {
             config.gateway.strategy,
             Arc::clone(&core.lab),
         );
+        let servers = servers.with_websockets(Arc::clone(&core.websockets));
         Gateway {
             addr,
+            ws_addr: config.gateway.ws_listen,
             manager,
             servers: Arc::new(servers),
         }
@@ -110,6 +117,11 @@ impl Gateway {
     /// Returns the address that clients ask for an access server: that of the listener, or of the gateway elsewhere.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Returns the address that WebSocket clients ask, if they can: that of the listener, or of the gateway elsewhere.
+    pub fn ws_addr(&self) -> Option<SocketAddr> {
+        self.ws_addr
     }
 
     /// Returns the manager of the gateway's sessions.
@@ -128,6 +140,7 @@ impl Gateway {
 pub struct ServerList {
     registry: Arc<dyn Registry>,
     strategy: Strategy,
+    websockets: Arc<WebSocketAddresses>,
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
     /// How many addresses were handed out, for the strategy `round_robin`.
@@ -151,16 +164,30 @@ struct Listed {
 enum AddressReply {
     /// A message that is the same for every client, and encoded once.
     SameForAll(Encoded<BytesMut>),
-    /// An address with an unspecified host, which no client can dial: each client is told a host of its own.
-    PerClient(SocketAddr),
+    /// Addresses of which one has an unspecified host, which no client can dial: each client is told a host of its own.
+    PerClient {
+        addr: String,
+        websocket: Option<WebSocketAddress>,
+    },
 }
 
 impl AddressReply {
-    fn of(addr: &str) -> Self {
-        match addr.parse::<SocketAddr>() {
-            Ok(addr) if addr.ip().is_unspecified() => AddressReply::PerClient(addr),
-            _ => AddressReply::SameForAll(Encoded::new(&Reply::select_access(addr.to_owned()))),
+    fn of(addr: &str, websocket: Option<WebSocketAddress>) -> Self {
+        let dialable = |addr: &str| (!is_unspecified(addr)).then(|| addr.to_owned());
+        let url = websocket.as_ref().map(|websocket| websocket.url(dialable));
+        match (dialable(addr), url) {
+            (Some(addr), None) => AddressReply::same_for_all(addr, None),
+            (Some(addr), Some(Some(url))) => AddressReply::same_for_all(addr, Some(url)),
+            _ => AddressReply::PerClient {
+                addr: addr.to_owned(),
+                websocket,
+            },
         }
+    }
+
+    fn same_for_all(addr: String, url: Option<String>) -> Self {
+        let reply = Reply::select_access(addr).with_websocket(url);
+        AddressReply::SameForAll(Encoded::new(&reply))
     }
 }
 
@@ -171,11 +198,18 @@ impl ServerList {
         ServerList {
             registry,
             strategy,
+            websockets: Arc::default(),
             list,
             lab,
             rotation: AtomicUsize::new(0),
             is_cut_off: AtomicBool::new(false),
         }
+    }
+
+    /// Has clients told the WebSocket addresses of the servers too.
+    #[must_use]
+    pub fn with_websockets(self, websockets: Arc<WebSocketAddresses>) -> Self {
+        ServerList { websockets, ..self }
     }
 
     /// Reads the list from the registry. If the registry can't be reached, the gateway goes on with the list that it has.
@@ -211,7 +245,7 @@ impl ServerList {
                 .find(same)
                 .map_or(0, |old| old.handed_out.load(Ordering::Relaxed));
             Listed {
-                reply: AddressReply::of(&record.addr),
+                reply: AddressReply::of(&record.addr, self.websockets.of(&record.addr)),
                 record,
                 handed_out: AtomicUsize::new(handed_out),
             }
@@ -253,9 +287,12 @@ impl ServerList {
         }
         match &listed.reply {
             AddressReply::SameForAll(message) => batch.reply(message),
-            AddressReply::PerClient(addr) => {
-                let reply = match dialable(*addr, batch.session().local()) {
-                    Some(addr) => Reply::select_access(addr.to_string()),
+            AddressReply::PerClient { addr, websocket } => {
+                let local = batch.session().local();
+                let url = websocket.as_ref();
+                let url = url.and_then(|websocket| websocket.url(|addr| dialable_at(addr, local)));
+                let reply = match dialable_at(addr, local) {
+                    Some(addr) => Reply::select_access(addr).with_websocket(url),
                     None => {
                         let code = Code::NoAccessServer;
                         let why = "it listens on IPv4 alone, and you came by IPv6: set advertise";
@@ -285,6 +322,19 @@ impl ServerList {
             }
         };
         list.get(index)
+    }
+}
+
+fn is_unspecified(addr: &str) -> bool {
+    let addr = addr.parse::<SocketAddr>();
+    addr.is_ok_and(|addr| addr.ip().is_unspecified())
+}
+
+/// Returns the host:port to dial for a server that listens on `addr`, which is the same unless its host is unspecified.
+fn dialable_at(addr: &str, local: SocketAddr) -> Option<String> {
+    match addr.parse() {
+        Ok(listening) => Some(dialable(listening, local)?.to_string()),
+        Err(_) => Some(addr.to_owned()),
     }
 }
 

@@ -4,8 +4,10 @@
 //! listener takes the files that another part of the stack needs.
 
 mod admission;
+mod handshake;
 
 pub use admission::{ADMIN_CONNECTIONS, Admission, ConnectionPermit, Room, TooFewFiles};
+pub use handshake::Handshake;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +17,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::session::{Connection, Handler, ListenerContext, Pause};
+use crate::codec::Framing;
+use crate::session::{Connection, Handler, ListenerContext, Pause, SessionManager};
 use crate::task_group::TaskGroup;
 use crate::transport::Transport;
 
@@ -145,29 +148,144 @@ pub async fn accept(
     }
 }
 
-/// Serves sessions on a listener, with tasks of the server's session manager, and checks the deadlines of the sessions.
-pub fn serve_sessions<H: Handler>(
+/// The bound listeners of one server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients that send frames with a length before them.
+    pub frames: TcpListener,
+    /// For WebSocket clients, if the server takes them.
+    pub websocket: Option<TcpListener>,
+}
+
+/// The sockets of one server, bound but not listening: see [`bind_without_listening`].
+#[derive(Debug)]
+pub struct BoundSockets {
+    frames: (SocketAddr, TcpSocket),
+    websocket: Option<(SocketAddr, TcpSocket)>,
+}
+
+impl BoundSockets {
+    /// Binds the addresses of a server.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system, with the address that can't be bound.
+    pub fn bind(frames: SocketAddr, websocket: Option<SocketAddr>) -> Result<Self, BindError> {
+        let bound = |addr| match bind_without_listening(addr) {
+            Ok(socket) => Ok((addr, socket)),
+            Err(source) => Err(BindError { addr, source }),
+        };
+        Ok(BoundSockets {
+            frames: bound(frames)?,
+            websocket: websocket.map(bound).transpose()?,
+        })
+    }
+}
+
+impl Listeners {
+    /// Binds the listeners of a server.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system, with the address that can't be bound.
+    pub fn bind(frames: SocketAddr, websocket: Option<SocketAddr>) -> Result<Self, BindError> {
+        Listeners::listen(BoundSockets::bind(frames, websocket)?)
+    }
+
+    /// Listens on bound sockets.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system, with the address that can't be listened on.
+    pub fn listen(sockets: BoundSockets) -> Result<Self, BindError> {
+        let listening =
+            |(addr, socket)| listen(socket).map_err(|source| BindError { addr, source });
+        Ok(Listeners {
+            frames: listening(sockets.frames)?,
+            websocket: sockets.websocket.map(listening).transpose()?,
+        })
+    }
+}
+
+/// An address can't be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("{addr}: {source}")]
+pub struct BindError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The error of the system.
+    pub source: io::Error,
+}
+
+/// Serves the sessions of a server on its listeners, and closes those that miss a deadline. `context` makes what the
+/// sessions of one listener share.
+pub fn serve_server<H: Handler>(
+    listeners: Listeners,
+    admission: &Admission,
+    manager: &Arc<SessionManager>,
+    context: impl Fn(Framing) -> ListenerContext<H>,
+) {
+    manager.tasks().spawn(Arc::clone(manager).sweep());
+    serve_sessions(
+        listeners.frames,
+        admission.clone(),
+        Handshake::default(),
+        context(Framing::LengthPrefix),
+    );
+    if let Some(listener) = listeners.websocket {
+        serve_sessions(
+            listener,
+            admission.clone(),
+            Handshake::websocket(),
+            context(Framing::WebSocket),
+        );
+    }
+}
+
+/// Serves sessions on a listener, with tasks of the server's session manager. A session is opened once the `handshake` of
+/// its connection is done.
+fn serve_sessions<H: Handler>(
     listener: TcpListener,
     admission: Admission,
+    handshake: Handshake,
     context: ListenerContext<H>,
 ) {
     let context = Arc::new(context);
     let tasks = context.manager.tasks().clone();
     let pause = Arc::clone(context.manager.pause_state());
-    tasks.spawn(Arc::clone(&context.manager).sweep());
     let session_tasks = tasks.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
         let transport = Transport::from(stream);
-        // This fails only for a connection that its peer has closed.
-        let Ok(local) = transport.local_addr() else {
+        if handshake.is_none() {
+            if let Some(connection) = open_session(transport, peer, &context) {
+                session_tasks.spawn(connection.run(permit));
+            }
             return;
-        };
-        let session = context.manager.open(peer, local);
-        tracing::debug!(session = %session.id(), %peer, "session opened");
-        let connection = Connection::new(transport, session, Arc::clone(&context));
-        session_tasks.spawn(connection.run(permit));
+        }
+        let (handshake, context) = (handshake.clone(), Arc::clone(&context));
+        session_tasks.spawn(async move {
+            // In a box, so that the task of an open session has no room for the handshake.
+            let done = Box::pin(handshake.perform(transport, peer, &context)).await;
+            let connection = done.and_then(|transport| open_session(transport, peer, &context));
+            drop((handshake, context));
+            if let Some(connection) = connection {
+                connection.run(permit).await;
+            }
+        });
     };
     tasks.spawn(accept(listener, admission, tasks.clone(), pause, open));
+}
+
+/// Opens a session for a connection. Returns `None` if the peer has closed the connection already.
+fn open_session<H: Handler>(
+    transport: Transport,
+    peer: SocketAddr,
+    context: &Arc<ListenerContext<H>>,
+) -> Option<Connection<H>> {
+    let local = transport.local_addr().ok()?;
+    let session = context.manager.open(peer, local);
+    tracing::debug!(session = %session.id(), %peer, "session opened");
+    Some(Connection::new(transport, session, Arc::clone(context)))
 }
 
 fn is_the_peers_fault(error: &io::Error) -> bool {

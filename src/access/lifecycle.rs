@@ -17,11 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpSocket;
-
 use super::registration::Registration;
 use super::{AccessServer, RestartError, ServerState, WrongState};
-use crate::listener::{bind_without_listening, listen};
+use crate::listener::{BindError, BoundSockets, Listeners};
 use crate::session::SessionManager;
 
 /// The state of an access server, and what belongs to its last start.
@@ -32,9 +30,9 @@ pub(super) struct Lifecycle {
     pub manager: Arc<SessionManager>,
     /// The registration in the registry since the last start. None until the first attempt to register is done.
     pub registration: Option<Arc<Registration>>,
-    /// A socket that is bound to the server's address but does not listen, while the server is down. It keeps the
-    /// address free for a restart, and keeps other programs from answering the server's clients.
-    held_address: Option<TcpSocket>,
+    /// Sockets that are bound to the server's addresses but do not listen, while the server is down. They keep the
+    /// addresses free for a restart, and keep other programs from answering the server's clients.
+    held_addresses: Option<BoundSockets>,
     /// Whether the stack has been shut down, after which the server can't start again.
     is_retired: bool,
 }
@@ -46,7 +44,7 @@ impl Lifecycle {
             state: ServerState::Running,
             manager,
             registration: None,
-            held_address: None,
+            held_addresses: None,
             is_retired: false,
         }
     }
@@ -107,7 +105,7 @@ impl AccessServer {
         };
         manager.kill();
         self.warn_of_unfinished(manager.tasks().end_at_once().await);
-        self.hold_address();
+        self.hold_addresses();
         Ok(())
     }
 
@@ -123,7 +121,7 @@ impl AccessServer {
         let manager = self.sessions();
         if self.try_stop().await.is_err() {
             self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
-            self.hold_address();
+            self.hold_addresses();
         }
     }
 
@@ -144,7 +142,7 @@ impl AccessServer {
             Arc::clone(&lifecycle.manager)
         };
         self.warn_of_unfinished(manager.shut_down(self.settings.grace).await);
-        self.hold_address();
+        self.hold_addresses();
         Ok(())
     }
 
@@ -276,17 +274,22 @@ impl AccessServer {
                 name: self.name.clone(),
             });
         }
-        let held = match lifecycle.held_address.take() {
+        let held = match lifecycle.held_addresses.take() {
             Some(held) => Ok(held),
-            None => bind_without_listening(self.addr),
+            None => self.bind_without_listening(),
         };
-        let listener = held.and_then(listen).map_err(|source| RestartError::Bind {
+        let listeners = held.and_then(Listeners::listen);
+        let listeners = listeners.map_err(|BindError { addr, source }| RestartError::Bind {
             name: self.name.clone(),
-            addr: self.addr,
+            addr,
             source,
         })?;
-        *lifecycle = Lifecycle::new(self.settings.serve(&self.name, listener, &self.core));
+        *lifecycle = Lifecycle::new(self.settings.serve(&self.name, listeners, &self.core));
         Ok(())
+    }
+
+    fn bind_without_listening(&self) -> Result<BoundSockets, BindError> {
+        BoundSockets::bind(self.addr, self.ws_addr)
     }
 
     /// Stops the server for ever, because its stack is shut down. Waits up to `grace` for the sessions to finish, and
@@ -304,7 +307,7 @@ impl AccessServer {
     fn retire(&self) -> Arc<SessionManager> {
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.is_retired = true;
-        lifecycle.held_address = None;
+        lifecycle.held_addresses = None;
         lifecycle.transition(
             &[ServerState::Running, ServerState::Paused],
             ServerState::Stopped,
@@ -312,13 +315,13 @@ impl AccessServer {
         Arc::clone(&lifecycle.manager)
     }
 
-    /// Keeps the address of a server that is down from being taken by other programs.
-    fn hold_address(&self) {
+    /// Keeps the addresses of a server that is down from being taken by other programs.
+    fn hold_addresses(&self) {
         let mut lifecycle = self.lifecycle.lock();
         let is_down = matches!(lifecycle.state, ServerState::Stopped | ServerState::Killed);
-        if is_down && !lifecycle.is_retired && lifecycle.held_address.is_none() {
-            // If this fails, another program has taken the address meanwhile. A restart reports that.
-            lifecycle.held_address = bind_without_listening(self.addr).ok();
+        if is_down && !lifecycle.is_retired && lifecycle.held_addresses.is_none() {
+            // If this fails, another program has taken an address meanwhile. A restart reports that.
+            lifecycle.held_addresses = self.bind_without_listening().ok();
         }
     }
 

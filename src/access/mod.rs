@@ -39,10 +39,10 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync;
 
-use crate::codec::Framing;
 use crate::config::{Config, Host};
 use crate::core::Core;
-use crate::listener::serve_sessions;
+use crate::listener::{Listeners, serve_server};
+use crate::registry::WebSocketAddress;
 use crate::session::{Deadlines, FaultPoint, ListenerContext, SessionManager};
 use lifecycle::Lifecycle;
 use registration::Registration;
@@ -72,6 +72,8 @@ pub struct AccessServer {
     addr: SocketAddr,
     /// The address that the server registers, as host:port.
     advertised: String,
+    /// The address on which the server takes WebSocket clients, if it does. Its port too was chosen at the first start.
+    ws_addr: Option<SocketAddr>,
     settings: Settings,
     core: Arc<Core>,
     /// How many records the server has made for the registry. A restart does not reset it.
@@ -117,55 +119,89 @@ impl From<&Config> for Settings {
 }
 
 impl Settings {
-    /// Starts to serve sessions on a listener, and returns their manager, which also ends them.
-    fn serve(&self, name: &str, listener: TcpListener, core: &Core) -> Arc<SessionManager> {
+    /// Starts to serve sessions on the listeners, and returns their manager, which also ends them.
+    fn serve(&self, name: &str, listeners: Listeners, core: &Core) -> Arc<SessionManager> {
         let manager = SessionManager::new(
             core.session_ids.clone(),
             Arc::clone(&core.clock),
             self.deadlines.clone(),
             self.unwritten_limit,
         );
-        let context = ListenerContext {
+        let context = |framing| ListenerContext {
             manager: Arc::clone(&manager),
-            framing: Framing::LengthPrefix,
+            framing,
             frame_before_login: self.frame_before_login,
             connection_counts: core.metrics.connection_counts(name),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
             handler: AccessHandler::new(Arc::clone(&core.services)),
         };
-        serve_sessions(listener, core.admission.clone(), context);
+        serve_server(listeners, &core.admission, &manager, context);
         manager
     }
 }
 
+/// What the config says about the addresses that clients are told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The host that clients are told, and perhaps the port.
+    pub host: Option<Host>,
+    /// The URL that WebSocket clients are told.
+    pub websocket: Option<String>,
+}
+
+impl Told {
+    /// Returns the address that clients of a listener on `addr` are told.
+    fn at(&self, addr: SocketAddr) -> String {
+        match &self.host {
+            Some(host) => host.at(addr.port()),
+            None => addr.to_string(),
+        }
+    }
+
+    /// Returns the address that WebSocket clients of a listener on `addr` are told. A port that the config advertises is that
+    /// of the other listener.
+    fn websocket_at(&self, addr: SocketAddr) -> WebSocketAddress {
+        match (&self.websocket, &self.host) {
+            (Some(url), _) => WebSocketAddress::Url(url.clone()),
+            (None, Some(host)) => WebSocketAddress::At(host.clone().without_port().at(addr.port())),
+            (None, None) => WebSocketAddress::At(addr.to_string()),
+        }
+    }
+}
+
 impl AccessServer {
-    /// Starts an access server on a bound listener, and registers it.
+    /// Starts an access server on bound listeners, and registers it.
     ///
     /// Clients can connect when this returns. The server is also registered then, unless the registry can't be reached:
-    /// in that case each heartbeat tries again. `advertise` is the address that clients are given; without it, that is
-    /// the address of the listener. Dropping the server ends its sessions.
+    /// in that case each heartbeat tries again. `told` are the addresses that clients are given; without them, those are
+    /// the addresses of the listeners. Dropping the server ends its sessions.
     ///
     /// # Errors
     ///
     /// The error of the system, when the listener's address can't be read. Nothing was started then.
     pub async fn start(
         name: &str,
-        advertise: Option<Host>,
-        listener: TcpListener,
+        told: Told,
+        listeners: Listeners,
         config: &Config,
         core: Arc<Core>,
     ) -> std::io::Result<Arc<AccessServer>> {
-        let addr = listener.local_addr()?;
+        let addr = listeners.frames.local_addr()?;
+        let ws_addr = listeners.websocket.as_ref().map(TcpListener::local_addr);
+        let ws_addr = ws_addr.transpose()?;
+        let advertised = told.at(addr);
+        if let Some(ws_addr) = ws_addr {
+            core.websockets
+                .enter(&advertised, told.websocket_at(ws_addr));
+        }
         let settings = Settings::from(config);
-        let manager = settings.serve(name, listener, &core);
+        let manager = settings.serve(name, listeners, &core);
         let server = Arc::new(AccessServer {
             name: name.to_owned(),
             addr,
-            advertised: match advertise {
-                Some(host) => host.at(addr.port()),
-                None => addr.to_string(),
-            },
+            advertised,
+            ws_addr,
             settings,
             core,
             renewals: Arc::default(),
@@ -211,6 +247,11 @@ impl AccessServer {
     /// gateway replaces it by the address through which the client reached the gateway.
     pub fn advertised(&self) -> &str {
         &self.advertised
+    }
+
+    /// Returns the address on which the server takes WebSocket clients, if it does. A restart does not change it.
+    pub fn ws_addr(&self) -> Option<SocketAddr> {
+        self.ws_addr
     }
 
     /// Returns the manager of the sessions since the last start. A restart creates a new manager without sessions.

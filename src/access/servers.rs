@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use super::{AccessServer, AddError};
+use super::{AccessServer, AddError, Told};
 use crate::config::{self, Config, Host, Role};
 use crate::core::Core;
-use crate::listener::bind;
+use crate::listener::Listeners;
 
 /// The access servers of one stack. Servers can be added, but are never removed.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct AccessServers {
 }
 
 impl AccessServers {
-    /// Starts the access servers of the config, each on the listener at the same position.
+    /// Starts the access servers of the config, each on the listeners at the same position.
     ///
     /// A stack without the role `access` has no listeners, and so no servers.
     ///
@@ -37,22 +36,20 @@ impl AccessServers {
     /// The error of the system, when the address of a listener can't be read. Servers that were started are ended then.
     pub async fn start(
         config: Config,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listeners>,
         core: Arc<Core>,
     ) -> io::Result<Self> {
         let mut list = Vec::new();
-        for (server, listener) in config.access.0.iter().zip(listeners) {
-            let advertise = server.advertise.as_deref().map(Host::dialable);
-            // The config was validated, so there is no error to report here.
-            let advertise = advertise.and_then(Result::ok);
-            let server = AccessServer::start(
-                &server.name,
-                advertise,
-                listener,
-                &config,
-                Arc::clone(&core),
-            )
-            .await?;
+        for (server, listeners) in config.access.0.iter().zip(listeners) {
+            let host = server.advertise.as_deref().map(Host::dialable);
+            let told = Told {
+                // The config was validated, so there is no error to report here.
+                host: host.and_then(Result::ok),
+                websocket: server.ws_advertise.clone(),
+            };
+            let server =
+                AccessServer::start(&server.name, told, listeners, &config, Arc::clone(&core))
+                    .await?;
             list.push(server);
         }
         Ok(AccessServers {
@@ -76,7 +73,7 @@ impl AccessServers {
     }
 
     /// Starts one more access server. It listens on a free port of the first server's host, and is advertised with the
-    /// same host as the first server.
+    /// same host as the first server. It takes WebSocket clients if the first server does.
     ///
     /// # Errors
     ///
@@ -93,27 +90,28 @@ impl AccessServers {
         let first = self.config.access.0.first();
         let host = first.map_or([127, 0, 0, 1].into(), |first| first.listen.ip());
         let listen = SocketAddr::new(host, 0);
+        let ws_listen = first.and_then(|first| first.ws_listen);
+        let ws_listen = ws_listen.map(|first| SocketAddr::new(first.ip(), 0));
         let mut config = self.config.clone();
         config.access.0.push(config::AccessServer {
             name: name.to_owned(),
             listen,
             advertise: None,
+            ws_listen,
+            ws_advertise: None,
         });
         // The name has to be valid as one in imd.toml, so the whole config is validated with the new server.
         config.validate()?;
-        let listener = bind(listen)?;
+        let listeners = Listeners::bind(listen, ws_listen).map_err(|error| error.source)?;
         let advertise = first.and_then(|first| first.advertise.as_deref());
-        let advertise = advertise
-            .and_then(|host| Host::dialable(host).ok())
-            .map(Host::without_port);
-        let server = AccessServer::start(
-            name,
-            advertise,
-            listener,
-            &self.config,
-            Arc::clone(&self.core),
-        )
-        .await?;
+        let advertise = advertise.and_then(|host| Host::dialable(host).ok());
+        let told = Told {
+            host: advertise.map(Host::without_port),
+            websocket: None,
+        };
+        let server =
+            AccessServer::start(name, told, listeners, &self.config, Arc::clone(&self.core))
+                .await?;
         self.list.write().push(Arc::clone(&server));
         self.core.lab.faults().add_server(name);
         Ok(server)

@@ -26,6 +26,7 @@ impl Default for Gateway {
     fn default() -> Self {
         Gateway {
             listen: local(10000),
+            ws_listen: None,
             strategy: Strategy::Random,
             refresh: seconds(5),
             idle: seconds(600),
@@ -75,6 +76,8 @@ impl AccessServers {
                 name,
                 listen,
                 advertise: None,
+                ws_listen: None,
+                ws_advertise: None,
             });
         }
     }

@@ -32,6 +32,24 @@ pub mod address {
     }
 }
 
+/// The serde form of an [`address`](self::address) that may be absent. For `#[serde(with)]`.
+pub mod optional_address {
+    use std::net::SocketAddr;
+
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(addr) => super::address::serialize(addr, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+        super::address::deserialize(from).map(Some)
+    }
+}
+
 /// Deserializes a number of bytes, written as `65536` or `"64KiB"`. For `#[serde(deserialize_with)]`; the number is
 /// serialized as a number.
 ///

@@ -55,6 +55,9 @@ pub const SHIPPED: &str = include_str!("../../imd.toml");
 /// The salt with which existing clients of the stack compute their tokens. It is published, so it protects nothing.
 pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
 
+/// How much higher the port for WebSocket clients is than that for others, where the config does not say it.
+const WS_PORTS: u16 = 100;
+
 /// The settings of a stack.
 ///
 /// [`Config::default`] has the values of the shipped imd.toml, except that it has no `store.path`: its store is in
@@ -112,6 +115,12 @@ pub struct Gateway {
     /// The address on which clients ask for an access server.
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
+    /// The address on which WebSocket clients ask. None if they can't.
+    #[serde(
+        with = "form::optional_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ws_listen: Option<SocketAddr>,
     /// How the access server for a client is chosen.
     pub strategy: Strategy,
     /// How often the list of access servers is read from the registry, in addition to once at the start.
@@ -151,6 +160,17 @@ pub struct AccessServer {
     /// The address that the gateway gives to clients, as host or host:port. None if that is [`listen`](Self::listen).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
+    /// The address on which WebSocket clients connect to the server. None if they can't.
+    #[serde(
+        default,
+        with = "form::optional_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ws_listen: Option<SocketAddr>,
+    /// The URL that the gateway gives to WebSocket clients, such as that of a proxy. None if they are told the host of
+    /// [`advertise`](Self::advertise), or else of [`ws_listen`](Self::ws_listen), with the port of the latter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ws_advertise: Option<String>,
 }
 
 /// The table `[registry]`: the leases with which access servers are listed.
@@ -410,6 +430,30 @@ impl Config {
         for server in &mut self.access.0 {
             server.listen.set_port(0);
         }
+        for listen in self.ws_listens() {
+            listen.iter_mut().for_each(|addr| addr.set_port(0));
+        }
+    }
+
+    /// Has the gateway and every access server take WebSocket clients too. A server that does not say where, by
+    /// `ws_listen`, takes them on the host of its `listen`, at its port plus 100, or on a free port if that is one.
+    pub fn with_websockets(&mut self) {
+        let listens: Vec<SocketAddr> = std::iter::once(self.gateway.listen)
+            .chain(self.access.0.iter().map(|server| server.listen))
+            .collect();
+        for (ws_listen, mut listen) in self.ws_listens().zip(listens) {
+            if listen.port() != 0 {
+                listen.set_port(listen.port().saturating_add(WS_PORTS));
+            }
+            ws_listen.get_or_insert(listen);
+        }
+    }
+
+    /// Returns where each server takes WebSocket clients: first the gateway, then the access servers.
+    fn ws_listens(&mut self) -> impl Iterator<Item = &mut Option<SocketAddr>> {
+        let access = self.access.0.iter_mut();
+        std::iter::once(&mut self.gateway.ws_listen)
+            .chain(access.map(|server| &mut server.ws_listen))
     }
 
     /// Parses and validates a config in TOML. `name` is the name of the file in errors.

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::http::Uri;
+
 use super::error::{Invalid, ensure};
 use super::{BadHost, Config, ConfigError, Host, SecondLogin};
 use crate::codec::MAX_FRAME;
@@ -240,6 +242,13 @@ impl Config {
                     &format!("access.{index}.advertise"),
                 )?;
             }
+            if let Some(url) = &server.ws_advertise {
+                let key = format!("access.{index}.ws_advertise");
+                check_websocket_url(url, &key)?;
+                ensure(server.ws_listen.is_some(), &key, || {
+                    "does nothing without ws_listen, the address on which the server takes WebSocket clients".into()
+                })?;
+            }
         }
         Ok(())
     }
@@ -307,8 +316,12 @@ impl Config {
         if self.admin.enabled {
             listeners.push(("admin.listen".to_owned(), self.admin.listen));
         }
+        let ws = self.gateway.ws_listen;
+        listeners.extend(ws.map(|addr| ("gateway.ws_listen".to_owned(), addr)));
         for (index, server) in self.access.0.iter().enumerate() {
             listeners.push((format!("access.{index}.listen"), server.listen));
+            let ws = server.ws_listen;
+            listeners.extend(ws.map(|addr| (format!("access.{index}.ws_listen"), addr)));
         }
         for (index, (key, addr)) in listeners.iter().enumerate() {
             ensure(!lacks_zone(*addr), key, || {
@@ -378,6 +391,20 @@ fn lacks_zone(addr: SocketAddr) -> bool {
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+/// Checks the URL that WebSocket clients are told.
+fn check_websocket_url(url: &str, key: &str) -> Result<(), Invalid> {
+    let uri = url.parse::<Uri>().ok();
+    let is_websocket = |uri: &Uri| matches!(uri.scheme_str(), Some("ws" | "wss"));
+    let authority = uri
+        .filter(is_websocket)
+        .and_then(|uri| uri.into_parts().authority);
+    let Some(authority) = authority else {
+        let message = format!("{url:?} is no URL such as \"wss://im.example.org/ws\"");
+        return ensure(false, key, || message);
+    };
+    check_host(Host::dialable(authority.as_str()), key)
 }
 
 /// Converts the error of parsing a host into that of the key which holds it.

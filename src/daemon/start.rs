@@ -22,9 +22,9 @@ use crate::directory::LocalDirectory;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::lab::Lab;
-use crate::listener::{Admission, bind};
+use crate::listener::{self, Admission, bind};
 use crate::metrics::Metrics;
-use crate::registry::{FaultyRegistry, MemoryRegistry, Registry};
+use crate::registry::{FaultyRegistry, MemoryRegistry, Registry, WebSocketAddresses};
 use crate::reset::Reset;
 use crate::service::{self, Services};
 use crate::session::SessionIds;
@@ -92,7 +92,7 @@ async fn serve(
     core.services.provide(&config.user, &config.group).await?;
     let access = AccessServers::start(config.clone(), listeners.access, Arc::clone(&core)).await?;
     let gateway = match listeners.gateway {
-        Some(listener) => Gateway::start(listener, &config, &core).await?,
+        Some(listeners) => Gateway::start(listeners, &config, &core).await?,
         None => Gateway::elsewhere(&config, &core),
     };
     let stack = Arc::new(Stack {
@@ -133,8 +133,8 @@ fn warn_of_lone_role(config: &Config) {
 
 /// The bound listeners of one `imd`. Those of a role that the `imd` does not have are left out.
 struct Listeners {
-    gateway: Option<TcpListener>,
-    access: Vec<TcpListener>,
+    gateway: Option<listener::Listeners>,
+    access: Vec<listener::Listeners>,
     http: HttpListeners,
 }
 
@@ -152,13 +152,23 @@ impl Listeners {
         let open_if = |wanted: bool, key: &str, addr| wanted.then(|| open(key, addr)).transpose();
         let is_gateway = config.has_role(Role::Gateway);
         let is_access = config.has_role(Role::Access);
+        let open_both = |table: &str, listen, ws_listen: Option<_>| {
+            let websocket = ws_listen.map(|addr| open(&format!("{table}.ws_listen"), addr));
+            Ok::<_, StartError>(listener::Listeners {
+                frames: open(&format!("{table}.listen"), listen)?,
+                websocket: websocket.transpose()?,
+            })
+        };
+        let gateway = is_gateway.then_some(&config.gateway);
+        let gateway =
+            gateway.map(|gateway| open_both("gateway", gateway.listen, gateway.ws_listen));
         let access = config.access.0.iter().enumerate();
+        let access = access.filter(|_| is_access).map(|(index, server)| {
+            open_both(&format!("access.{index}"), server.listen, server.ws_listen)
+        });
         Ok(Listeners {
-            gateway: open_if(is_gateway, "gateway.listen", config.gateway.listen)?,
-            access: access
-                .filter(|_| is_access)
-                .map(|(index, server)| open(&format!("access.{index}.listen"), server.listen))
-                .collect::<Result<_, _>>()?,
+            gateway: gateway.transpose()?,
+            access: access.collect::<Result<_, _>>()?,
             http: HttpListeners {
                 user_api: open_if(is_access, "http.user_listen", config.http.user_listen)?,
                 group_api: open_if(is_access, "http.group_listen", config.http.group_listen)?,
@@ -214,6 +224,7 @@ async fn make_core(
     Ok(Core {
         services: Arc::new(services.await?),
         registry: Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock))),
+        websockets: Arc::<WebSocketAddresses>::default(),
         session_ids: SessionIds::default(),
         admission,
         clock,

@@ -365,7 +365,12 @@ fn kept_files(config: &Config, limit: u64) -> u64 {
         false => (0, 0),
     };
     // Gateway, user API, group API.
-    let listeners = 3 + admin_listeners + count(config.access.0.len());
+    let websockets = config.access.0.iter().map(|server| server.ws_listen);
+    let websockets = websockets
+        .chain([config.gateway.ws_listen])
+        .flatten()
+        .count();
+    let listeners = 3 + admin_listeners + count(config.access.0.len() + websockets);
     let store = match config.store.path {
         Some(_) => store::files(limit),
         None => 0,

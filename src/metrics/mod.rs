@@ -32,6 +32,7 @@ pub struct Metrics {
     traffic: Arc<Traffic>,
     accepts: Family<At, Counter>,
     closes: Family<Closed, Counter>,
+    handshake_failures: Family<Closed, Counter>,
     stored: Counter,
     commit_messages: Histogram,
     commit_seconds: Histogram,
@@ -49,7 +50,7 @@ pub struct At {
     pub server: Arc<String>,
 }
 
-/// The labels of a closed connection.
+/// The labels of a connection that was closed, or whose handshake has failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Closed {
     server: Arc<String>,
@@ -68,6 +69,7 @@ pub struct ConnectionCounts {
     server: Arc<String>,
     accepts: Counter,
     closes: Family<Closed, Counter>,
+    handshake_failures: Family<Closed, Counter>,
 }
 
 impl ConnectionCounts {
@@ -80,6 +82,18 @@ impl ConnectionCounts {
     pub fn closed(&self, reason: &'static str) {
         let server = Arc::clone(&self.server);
         self.closes.get_or_create(&Closed { server, reason }).inc();
+    }
+
+    /// Counts a connection that ended before its session, or that spoke another protocol than that of its port, by the
+    /// reason.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshake_failures(reason).inc();
+    }
+
+    fn handshake_failures(&self, reason: &'static str) -> Counter {
+        let server = Arc::clone(&self.server);
+        let failed = Closed { server, reason };
+        self.handshake_failures.get_or_create_owned(&failed)
     }
 }
 
@@ -111,11 +125,17 @@ impl Metrics {
         let at = At {
             server: Arc::clone(&server),
         };
-        ConnectionCounts {
+        let counts = ConnectionCounts {
             server,
             accepts: self.accepts.get_or_create_owned(&at),
             closes: self.closes.clone(),
+            handshake_failures: self.handshake_failures.clone(),
+        };
+        // Shown as 0 from the start, so that an alert on its rate sees the first failure.
+        for reason in ["http", "tls", "too_slow"] {
+            counts.handshake_failures(reason);
         }
+        counts
     }
 
     /// Counts a commit that took the store this long in real time. `accepted` is the number of messages and acks in it
@@ -168,6 +188,7 @@ impl Default for Metrics {
             traffic: Arc::default(),
             accepts: Family::default(),
             closes: Family::default(),
+            handshake_failures: Family::default(),
             stored: Counter::default(),
             // 1, 2, 4 ... 256: the largest batch.
             commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
@@ -196,6 +217,11 @@ impl Metrics {
             "imd_closes",
             "Connections that have ended, by the reason",
             self.closes.clone(),
+        );
+        registry.register(
+            "imd_handshake_failures",
+            "Connections that ended before their sessions or spoke another protocol, by the reason",
+            self.handshake_failures.clone(),
         );
         registry.register_collector(Box::new(Arc::clone(&self.traffic)));
         registry.register(

@@ -84,6 +84,15 @@ impl Reply {
         })
     }
 
+    /// Adds the URL at which the access server takes WebSocket clients. Other replies stay as they are.
+    #[must_use]
+    pub fn with_websocket(mut self, url: Option<String>) -> Reply {
+        if let Reply::SelectAccess(reply) = &mut self {
+            reply.ws_addr = url.unwrap_or_default();
+        }
+        self
+    }
+
     /// Creates the reply with code 0 to a message to one user, with the request's ids.
     pub fn p2p(source_uid: i64, target_uid: i64, msg_id: &str) -> Reply {
         Reply::P2p(ResSendP2pMsg {

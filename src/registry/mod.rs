@@ -5,13 +5,15 @@
 //! [`Unreachable`], which says nothing about the leases in it.
 //!
 //! [`MemoryRegistry`] keeps the records of one process. [`FaultyRegistry`] stands in front of any registry, and
-//! misleads its users where a test asks for it.
+//! misleads its users where a test asks for it. [`WebSocketAddresses`] stands beside the records.
 
 mod faulty;
 mod memory;
+mod websocket;
 
 pub use faulty::FaultyRegistry;
 pub use memory::MemoryRegistry;
+pub use websocket::{WebSocketAddress, WebSocketAddresses};
 
 use std::error::Error;
 use std::fmt;

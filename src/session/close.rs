@@ -28,6 +28,8 @@ pub enum CloseReason {
     WriteDeadline,
     /// The peer has sent a frame that is longer than the limit before the login.
     FrameTooLong,
+    /// The peer has broken a rule of the WebSocket protocol.
+    ProtocolError,
     /// Everything that the stack holds was replaced, by a reset or by a snapshot.
     Replaced,
     /// A fault or the admin API has closed the connection.
@@ -53,6 +55,7 @@ impl CloseReason {
             CloseReason::HalfFrame => "half_frame",
             CloseReason::WriteDeadline => "write_deadline",
             CloseReason::FrameTooLong => "frame_too_long",
+            CloseReason::ProtocolError => "protocol_error",
             CloseReason::Replaced => "replaced",
             CloseReason::Dropped => "dropped",
             CloseReason::Reset => "reset",
@@ -78,6 +81,18 @@ impl CloseReason {
                 Some(Reply::server(code, code.because("shutting down")))
             }
             _ => None,
+        }
+    }
+
+    /// Returns the code of the close frame that a WebSocket ends with (RFC 6455, 7.4.1). A peer that has closed the WebSocket
+    /// itself, or broken its rules, gets the answer to that in place of this code.
+    pub(super) const fn close_code(self) -> u16 {
+        match self {
+            CloseReason::PeerClosed | CloseReason::Logout => 1000,
+            CloseReason::Shutdown => 1001,
+            CloseReason::FrameTooLong => 1009,
+            CloseReason::Replaced => 1012,
+            _ => 1008,
         }
     }
 

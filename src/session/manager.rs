@@ -207,6 +207,11 @@ impl SessionManager {
         self.clock.as_ref()
     }
 
+    /// Returns how long the peers of the sessions may take for each thing that they have to do.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
     /// Returns the group of tasks that ends with this manager: the accept loop, the tasks of the sessions, and whatever else
     /// its server spawns. [`shut_down`](Self::shut_down), [`end_now`](Self::end_now) and [`kill`](Self::kill) ask them to end.
     pub fn tasks(&self) -> &TaskGroup {

@@ -18,7 +18,7 @@ use super::fault_point::FaultPoint;
 use super::held_frame::{Delay, HeldRequest, RequestMessage};
 use super::reply_buffer::ReplyBuffer;
 use super::{CloseReason, ListenerContext, Session, reply_buffer};
-use crate::codec::{FrameTooLong, Framing, Split};
+use crate::codec::{FrameTooLong, Framing, OtherProtocol, Split};
 use crate::command::Command;
 use crate::id::Version;
 use crate::lab::{Action, Direction, EventKind, Hit};
@@ -228,6 +228,14 @@ impl<'a> RequestBatch<'a> {
         // A page that is too long for a frame was replaced by an error, so the client has not read it.
         if reply_buffer::append(self.framing, page, &mut self.buffer.bytes) {
             self.session.page_served(end, total);
+        }
+    }
+
+    /// Returns the protocol that a client speaks which has come to the wrong port, if its bytes tell.
+    pub(super) fn other_protocol(&self) -> Option<OtherProtocol> {
+        match self.framing {
+            Framing::LengthPrefix => OtherProtocol::of(self.remaining),
+            _ => None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The bytes of one connection, whatever carries them.
 //!
 //! Serves [`session`](crate::session), which names no kind of socket, and the listeners, which wrap what they accept.
-//! TLS and WebSocket become further variants of [`Transport`]: a variant answers for readiness, reading, writing, the
-//! orderly end and the abrupt one, and nothing above this module changes.
+//! A variant of [`Transport`] answers for readiness, reading, writing, the orderly end and the abrupt one. What only a
+//! WebSocket has, its control frames and its close frame, the other variants answer with nothing.
 //!
 //! Two rules hold for every variant. A `poll_*` method that returns `Pending` wakes the task of its last caller. A
 //! `try_*` method never waits, and reports [`WouldBlock`](io::ErrorKind::WouldBlock) instead.
@@ -10,6 +10,7 @@
 #[cfg(test)]
 pub mod pipe;
 mod tcp;
+mod websocket;
 
 use std::future::poll_fn;
 use std::io;
@@ -23,12 +24,15 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 pub use tcp::discard;
+pub use websocket::{End, UpgradeError, WebSocket, upgrade};
 
 /// One connection, by what carries its bytes.
 #[derive(Debug)]
 pub enum Transport {
     /// A TCP connection without encryption.
     Tcp(TcpStream),
+    /// A WebSocket over another transport. In a box, since idle connections of the other kinds would pay for its size.
+    WebSocket(Box<WebSocket>),
     /// A connection within this process, for tests that need no socket.
     #[cfg(test)]
     Pipe(pipe::Pipe),
@@ -49,6 +53,7 @@ impl Transport {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Transport::Tcp(stream) => stream.local_addr(),
+            Transport::WebSocket(socket) => socket.inner().local_addr(),
             #[cfg(test)]
             Transport::Pipe(_) => Ok(pipe::ADDRESS),
         }
@@ -63,13 +68,16 @@ impl Transport {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(stream) => stream.poll_read_ready(cx),
+            Transport::WebSocket(socket) => socket.poll_read_ready(cx),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_read_ready(cx),
         }
     }
 
     /// Appends at most `limit` bytes to `into`, whose spare capacity must be at least that. Returns how many were
-    /// appended: 0 when the peer has closed its writing side.
+    /// appended: 0 when the peer has closed its writing side, or its WebSocket, whose [`end`](WebSocket::end) says how.
+    ///
+    /// What a WebSocket appends are frames, which may be more bytes than the limit by as much as is left of earlier reads.
     ///
     /// # Errors
     ///
@@ -85,6 +93,7 @@ impl Transport {
             // This is used instead of `try_read`: after a short read it knows that the socket is empty, which saves the
             // system call that would report it.
             Transport::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, &mut into.limit(limit)),
+            Transport::WebSocket(socket) => socket.poll_read(cx, into, limit),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_read(cx, into, limit),
         }
@@ -99,6 +108,7 @@ impl Transport {
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(stream) => stream.poll_write_ready(cx),
+            Transport::WebSocket(socket) => socket.inner().poll_write_ready(cx),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_write_ready(cx),
         }
@@ -113,6 +123,7 @@ impl Transport {
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.try_write(bytes),
+            Transport::WebSocket(socket) => socket.inner_mut().try_write(bytes),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.try_write(bytes),
         }
@@ -125,12 +136,16 @@ impl Transport {
     ///
     /// When the connection has broken.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| match self {
+        poll_fn(|cx| self.poll_write(cx, bytes)).await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::WebSocket(socket) => socket.inner_mut().poll_write(cx, bytes),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_write(cx, bytes),
-        })
-        .await
+        }
     }
 
     /// Waits until all of `bytes` is taken.
@@ -156,6 +171,7 @@ impl Transport {
     pub async fn close_writing(&mut self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown().await,
+            Transport::WebSocket(socket) => Box::pin(socket.inner_mut().close_writing()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => {
                 pipe.end();
@@ -168,6 +184,7 @@ impl Transport {
     pub fn reset_on_drop(&mut self) {
         match self {
             Transport::Tcp(stream) => tcp::reset_on_drop(stream),
+            Transport::WebSocket(socket) => socket.inner_mut().reset_on_drop(),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.reset_on_drop(),
         }
@@ -191,6 +208,7 @@ impl Transport {
     async fn discard(&mut self) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => discard(stream).await,
+            Transport::WebSocket(socket) => Box::pin(socket.inner_mut().discard()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.discard().await,
         }
@@ -201,8 +219,27 @@ impl Transport {
     pub async fn hung_up(&self) {
         match self {
             Transport::Tcp(stream) => tcp::hung_up(stream).await,
+            Transport::WebSocket(socket) => Box::pin(socket.inner().hung_up()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.hung_up().await,
+        }
+    }
+
+    /// Returns the WebSocket, if this is one.
+    #[inline]
+    pub fn websocket(&self) -> Option<&WebSocket> {
+        match self {
+            Transport::WebSocket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Returns the WebSocket, if this is one.
+    #[inline]
+    pub fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
+        match self {
+            Transport::WebSocket(socket) => Some(socket),
+            _ => None,
         }
     }
 }

@@ -36,7 +36,7 @@ impl<H: Handler> Connection<H> {
         let last = if has_no_farewell {
             BytesMut::new()
         } else {
-            self.take_final_output()
+            self.take_final_output(reason)
         };
         // Recorded here, so that the close stands behind the last frames in the journal.
         let closed = EventKind::Closed(reason.label());
@@ -75,7 +75,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Takes and records what is written last.
-    fn take_final_output(&mut self) -> BytesMut {
+    fn take_final_output(&mut self, reason: CloseReason) -> BytesMut {
         let mut last = ReplyBuffer::behind(self.take_unwritten(), None);
         // A reply whose rule has ended is written before the farewell.
         if let Some(held) = self.take_released_reply() {
@@ -84,6 +84,9 @@ impl<H: Handler> Connection<H> {
         self.session
             .take_final_output(self.context.framing, &mut last.bytes);
         self.record_sent(last.uncounted(), last.read_at);
+        if let Some(socket) = self.transport.websocket() {
+            socket.put_close_frame(reason.close_code(), reason.label(), &mut last.bytes);
+        }
         last.bytes
     }
 

@@ -34,7 +34,7 @@ use super::{CloseReason, ListenerContext, Session, Work, buffer_pool};
 use crate::codec::{MAX_FRAME, Split};
 use crate::lab::EventKind;
 use crate::proto::{Code, Reply};
-use crate::transport::Transport;
+use crate::transport::{End, Transport, WebSocket};
 
 /// The room for one read, in bytes.
 const READ: usize = 16 * 1024;
@@ -250,7 +250,7 @@ impl<H: Handler> Connection<H> {
         // A read comes before a write of the pending notify, so that the notify is written together with the replies to the
         // read.
         let read = self.poll_read(cx);
-        if read.is_pending() && work == Some(Work::Write) {
+        if read.is_pending() && (work == Some(Work::Write) || self.has_control_frames()) {
             return Poll::Ready(Ok(NextStep::Write));
         }
         if read.is_pending() {
@@ -268,6 +268,9 @@ impl<H: Handler> Connection<H> {
             .note_awaiting_peer(|| manager.clock().now());
         // Checked before a buffer is taken, so that a connection with a silent peer holds none.
         ready!(self.transport.poll_read_ready(cx))?;
+        if let Some(socket) = self.transport.websocket_mut() {
+            socket.set_max_message(self.session.max_frame(self.context.frame_before_login));
+        }
         let partial = take_filled(
             self.backlog
                 .as_mut()
@@ -287,7 +290,11 @@ impl<H: Handler> Connection<H> {
         input.reserve(room);
         match self.transport.poll_read(cx, &mut input, room) {
             Poll::Ready(Ok(0)) => {
-                self.session.close(CloseReason::PeerClosed);
+                let end = self.transport.websocket().and_then(WebSocket::end);
+                self.session.close(match end {
+                    Some(End::Violated) => CloseReason::ProtocolError,
+                    Some(End::Closed) | None => CloseReason::PeerClosed,
+                });
                 Poll::Ready(Ok(NextStep::Close))
             }
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(NextStep::Read(input))),
@@ -297,6 +304,7 @@ impl<H: Handler> Connection<H> {
                     Some(backlog) if !input.is_empty() => backlog.partial_frame = input,
                     _ => buffer_pool::give(input),
                 }
+                self.note_partial_message(false);
                 Poll::Pending
             }
         }
@@ -346,7 +354,16 @@ impl<H: Handler> Connection<H> {
                 None => return Ok(()),
                 Some(Interruption::TooLong(error)) => {
                     let code = Code::RequestErr;
-                    batch.reply(&Reply::server(code, code.because(error)));
+                    let text = match batch.other_protocol() {
+                        None => code.because(error),
+                        Some(other) => {
+                            self.context
+                                .connection_counts
+                                .handshake_failed(other.label());
+                            code.because(other)
+                        }
+                    };
+                    batch.reply(&Reply::server(code, text));
                     self.session.close(CloseReason::FrameTooLong);
                     return Ok(());
                 }
@@ -374,6 +391,7 @@ impl<H: Handler> Connection<H> {
     fn keep_partial(&mut self, mut input: BytesMut, taken: usize) {
         if taken == input.len() {
             self.session.timers.frame_completed();
+            self.note_partial_message(true);
             buffer_pool::give(input);
             return;
         }
@@ -384,6 +402,27 @@ impl<H: Handler> Connection<H> {
         let now = self.context.manager.clock().now();
         self.session.timers.frame_begun(taken > 0, now);
         self.backlog.get_or_insert_default().partial_frame = input;
+    }
+}
+
+/// What only a WebSocket has.
+impl<H> Connection<H> {
+    fn has_control_frames(&self) -> bool {
+        let socket = self.transport.websocket();
+        socket.is_some_and(WebSocket::has_control_frames)
+    }
+
+    /// Notes whether the WebSocket holds a part of a message, whose rest has a deadline. The part is new if no part of that
+    /// message was there before.
+    fn note_partial_message(&self, is_new: bool) {
+        let Some(socket) = self.transport.websocket() else {
+            return;
+        };
+        let timers = &self.session.timers;
+        match socket.holds_partial_message() {
+            true => timers.frame_begun(is_new, self.context.manager.clock().now()),
+            false => timers.frame_completed(),
+        }
     }
 }
 

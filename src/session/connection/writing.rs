@@ -93,10 +93,15 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Takes what the socket has not taken yet, or an empty buffer.
+    /// Takes what the socket has not taken yet, or an empty buffer. It ends with a whole frame, so what a WebSocket has to
+    /// answer to pings stands behind it.
     pub(super) fn take_unwritten(&mut self) -> BytesMut {
         let unwritten = self.backlog.as_mut().map(|backlog| &mut backlog.unwritten);
-        take_filled(unwritten).unwrap_or_else(buffer_pool::take)
+        let mut unwritten = take_filled(unwritten).unwrap_or_else(buffer_pool::take);
+        if let Some(socket) = self.transport.websocket_mut() {
+            socket.take_control_frames(&mut unwritten);
+        }
+        unwritten
     }
 
     /// Writes what the socket takes at once, with the pending notify behind it, and keeps the rest.
