@@ -59,6 +59,8 @@ pub struct Deps {
     pub lease: Duration,
     /// The address at which clients on this machine reach the gateway.
     pub gateway_addr: SocketAddr,
+    /// The URL at which WebSocket clients on this machine reach the gateway, if they can.
+    pub gateway_ws: Option<String>,
     /// The address at which clients on this machine reach the user API.
     pub user_api: SocketAddr,
     /// The address at which clients on this machine reach the group API.

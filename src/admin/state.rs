@@ -91,7 +91,11 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
         "clock": clock::clock_json(deps.core.clock_control.as_ref()),
         "store": store.describe(),
         "durable": store.is_durable(),
-        "gateway": { "addr": deps.gateway_addr.to_string(), "sessions": deps.stack.gateway.session_manager().len() },
+        "gateway": {
+            "addr": deps.gateway_addr.to_string(),
+            "ws": deps.gateway_ws,
+            "sessions": deps.stack.gateway.session_manager().len(),
+        },
         "http": {
             "user_api": format!("http://{}", deps.user_api),
             "group_api": format!("http://{}", deps.group_api),

@@ -22,7 +22,7 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
          Gateway    {gateway}\n\
          Access     {access}\n\
          User API   {user_api:<24}   Group API http://{group_api}{admin}\n\
-         {places}{shortage}Ready in {ready} ms. For development: {salt}no TLS.",
+         {websockets}{places}{shortage}Ready in {ready} ms. For development: {salt}no TLS.",
         version = env!("CARGO_PKG_VERSION"),
         store = imd.store_name(),
         gateway = imd.gateway_addr(),
@@ -32,6 +32,7 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
             Some(addr) => format!("   Admin http://{addr}"),
             None => String::new(),
         },
+        websockets = websockets(imd),
         places = places(imd),
         ready = ready_in.as_millis(),
         shortage = match imd.shortage() {
@@ -39,6 +40,15 @@ pub fn banner(imd: &Imd, public_salt: bool, ready_in: Duration) -> String {
             None => String::new(),
         },
     )
+}
+
+/// Returns a line with the URL of the gateway for WebSocket clients, who learn those of the access servers there. Empty if the
+/// gateway takes none.
+fn websockets(imd: &Imd) -> String {
+    match imd.gateway_ws_addr() {
+        Some(addr) => format!("WebSocket  ws://{addr}\n"),
+        None => String::new(),
+    }
 }
 
 /// Returns a line about the number of connections that can be served, if it is small, and an empty text otherwise.

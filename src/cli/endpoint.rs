@@ -22,6 +22,24 @@ pub fn host_and_port(text: &str) -> Result<(), String> {
     parts(text, such_as).map(drop)
 }
 
+/// The schemes of the URLs that a client can connect to besides host:port.
+const SCHEMES: [&str; 1] = ["ws"];
+
+/// Checks that a text is where a client finds a gateway: a host with its port, or the URL of its WebSocket.
+///
+/// # Errors
+///
+/// A text that says what is wrong with the address, and what to write instead.
+pub fn gateway(text: &str) -> Result<(), String> {
+    match text.split_once("://") {
+        Some((scheme, rest)) if SCHEMES.contains(&scheme) => {
+            let such_as = || format!("write a URL such as {scheme}://127.0.0.1:10100");
+            parts(rest.strip_suffix('/').unwrap_or(rest), such_as).map(drop)
+        }
+        _ => host_and_port(text),
+    }
+}
+
 /// Returns the host:port of the URL of an HTTP API. The scheme may be left out.
 ///
 /// # Errors
@@ -135,6 +153,21 @@ mod tests {
             ("", "write host:port"),
         ] {
             let error = host_and_port(bad).unwrap_err();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_also_given_as_the_url_of_its_websocket() {
+        for good in ["127.0.0.1:1", "ws://127.0.0.1:1", "ws://[::1]:10100/"] {
+            assert_eq!(gateway(good), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            ("ws://127.0.0.1", "no port"),
+            ("ws://h:1/path", "is no port"),
+            ("http://h:1", "write host:port"),
+        ] {
+            let error = gateway(bad).unwrap_err();
             assert!(error.contains(says), "{bad}: {error}");
         }
     }

@@ -83,6 +83,9 @@ pub struct DaemonArgs {
     /// Let every listener take a free port
     #[arg(long)]
     pub any_port: bool,
+    /// Take WebSocket clients too, at the gateway and at every access server: 100 ports higher, if ws_listen does not say where
+    #[arg(long)]
+    pub ws: bool,
     /// What clients are told to dial, for every access server; each adds its own port
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
@@ -109,6 +112,7 @@ impl DaemonArgs {
         let flags = [
             ("--config", self.config.is_some()),
             ("--any-port", self.any_port),
+            ("--ws", self.ws),
             ("--advertise", self.advertise.is_some()),
             ("--addr-file", self.addr_file.is_some()),
             ("--access", self.access.is_some()),

@@ -37,6 +37,10 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
         config.access.resize(count.into());
         flags.push(format!("--access {count}"));
     }
+    if args.ws {
+        config.with_websockets();
+        flags.push("--ws".to_owned());
+    }
     if args.any_port {
         config.any_port();
     }

@@ -55,16 +55,32 @@ impl StackAddresses {
         salted_token(uid, &self.salt)
     }
 
-    /// Returns the host:port of the gateway.
+    /// Returns where a client finds the gateway: host:port, or the URL of its WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when the port is 0, or the address is neither.
+    pub fn gateway(&self) -> Result<&str, Failure> {
+        self.checked_gateway(endpoint::gateway)
+    }
+
+    /// Returns the host:port of the gateway, for commands that look at the bytes of frames.
     ///
     /// # Errors
     ///
     /// [`Failure::Usage`] when the port is 0, or the address is not a host:port.
-    pub fn gateway(&self) -> Result<&str, Failure> {
+    pub fn frames_gateway(&self) -> Result<&str, Failure> {
+        self.checked_gateway(endpoint::host_and_port)
+    }
+
+    fn checked_gateway(
+        &self,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<&str, Failure> {
         let addr = check_port(&self.gateway, "gateway")?;
         let source = environment::source(environment::GATEWAY, "--gateway", addr);
         let wrong = |why| Failure::Usage(format!("{source} {addr}: {why}"));
-        endpoint::host_and_port(addr).map_err(wrong)?;
+        check(addr).map_err(wrong)?;
         Ok(addr)
     }
 

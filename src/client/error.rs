@@ -35,6 +35,9 @@ pub enum ClientError {
     /// The address belongs to an HTTP server, such as the user API. Gateway and access servers have other ports.
     #[error("an HTTP server answers there, which speaks another protocol")]
     Http,
+    /// The server takes no WebSocket here, or broke a rule of that protocol.
+    #[error("{0}")]
+    WebSocket(String),
     /// The server sent a frame that is no message of the contract.
     #[error("the server's frame can't be decoded: {0}")]
     Undecodable(#[from] prost::DecodeError),

@@ -4,9 +4,12 @@
 //! works against the distributed stack too. It knows the differences between the two: replies without ids, pages
 //! without versions, and messages that are pushed instead of notified.
 
+mod address;
 mod error;
+mod frames;
 mod page;
 
+pub use address::{Address, Endpoint};
 pub use error::ClientError;
 pub use page::{Message, MessageKind, Page};
 
@@ -14,21 +17,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use prost::Message as _;
-use tokio::net::{TcpStream, ToSocketAddrs};
-
-use tokio_util::codec::Framed;
-
-use crate::codec::FrameCodec;
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::proto::{
     Base, Cmd, Code, Error, Payload, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
     ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
     ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
+use bytes::Bytes;
+use frames::Frames;
 use page::Seen;
+use prost::Message as _;
 
 /// How long a connect and an answer may take, unless [`Client::set_timeout`] changes it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +40,7 @@ const MAX_EVENTS: usize = 1024;
 /// that the server pushes meanwhile are kept for [`next_event`](Client::next_event).
 #[derive(Debug)]
 pub struct Client {
-    frames: Framed<TcpStream, FrameCodec>,
+    frames: Frames,
     peer: SocketAddr,
     /// The user who is logged in; `None` before the login. The original stack requires it in every request.
     uid: Option<Uid>,
@@ -72,27 +70,32 @@ pub struct Sent {
     pub msg_id: String,
 }
 
-/// Asks a gateway for the address of an access server.
+/// Asks a gateway for the address of an access server: `host:port`, or the URL of a WebSocket if the gateway's address is one
+/// too.
 ///
 /// # Errors
 ///
 /// [`ClientError::Refused`] with code 92001 if no access server is available; other errors if the gateway can't be reached
 /// or does not answer in 10 s.
-pub async fn ask_gateway(gateway: impl ToSocketAddrs) -> Result<String, ClientError> {
-    let (mut frames, _) = open(gateway, TIMEOUT).await?;
+pub async fn ask_gateway(gateway: impl Address) -> Result<String, ClientError> {
+    let endpoint = gateway.endpoint();
+    let (mut frames, _) = open(&endpoint, TIMEOUT).await?;
     let request = ReqAccessServer {
         cmd: Cmd::ReqAccessServer.number(),
         ..Default::default()
     };
     let answer = async {
         frames.send(&request).await?;
-        let frame = frames.next().await.ok_or(ClientError::Closed)??;
+        let frame = frames.next().await?;
         if Base::decode(frame.clone())?.cmd != Cmd::ReqAccessServer.number() {
             return Err(error_of(&frame)?);
         }
         let reply = ResSelectAccessServerForClient::decode(frame)?;
         check(reply.err_code, reply.err_str)?;
-        Ok(reply.addr)
+        Ok(match endpoint.websocket() {
+            Some(_) if !reply.ws_addr.is_empty() => reply.ws_addr,
+            _ => reply.addr,
+        })
     };
     tokio::time::timeout(TIMEOUT, answer)
         .await
@@ -100,12 +103,13 @@ pub async fn ask_gateway(gateway: impl ToSocketAddrs) -> Result<String, ClientEr
 }
 
 impl Client {
-    /// Asks a gateway for an access server, and connects to it.
+    /// Asks a gateway for an access server, and connects to it: over a WebSocket if the address is a URL such as
+    /// `ws://127.0.0.1:10100`.
     ///
     /// # Errors
     ///
     /// Those of [`ask_gateway`] and [`connect_to`](Self::connect_to).
-    pub async fn connect(gateway: impl ToSocketAddrs) -> Result<Client, ClientError> {
+    pub async fn connect(gateway: impl Address) -> Result<Client, ClientError> {
         Client::connect_to(ask_gateway(gateway).await?).await
     }
 
@@ -114,8 +118,8 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Io`] or [`ClientError::Timeout`] if it can't be reached in 10 s.
-    pub async fn connect_to(access: impl ToSocketAddrs) -> Result<Client, ClientError> {
-        let (frames, peer) = open(access, TIMEOUT).await?;
+    pub async fn connect_to(access: impl Address) -> Result<Client, ClientError> {
+        let (frames, peer) = open(&access.endpoint(), TIMEOUT).await?;
         let (events, seen) = (VecDeque::new(), Seen::default());
         Ok(Client {
             frames,
@@ -323,7 +327,7 @@ impl Client {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            let frame = self.frames.next().await.ok_or(ClientError::Closed)??;
+            let frame = self.frames.next().await?;
             self.push(frame)?;
         }
     }
@@ -338,7 +342,7 @@ impl Client {
         let exchange = async {
             self.frames.send(request).await?;
             loop {
-                let frame = self.frames.next().await.ok_or(ClientError::Closed)??;
+                let frame = self.frames.next().await?;
                 if Base::decode(frame.clone())?.cmd == cmd.number() && !is_incoming(cmd, &frame) {
                     return Ok(R::decode(frame)?);
                 }
@@ -378,17 +382,10 @@ impl Client {
     }
 }
 
-async fn open(
-    addr: impl ToSocketAddrs,
-    timeout: Duration,
-) -> Result<(Framed<TcpStream, FrameCodec>, SocketAddr), ClientError> {
-    let connect = TcpStream::connect(addr);
-    let stream = tokio::time::timeout(timeout, connect)
+async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<(Frames, SocketAddr), ClientError> {
+    tokio::time::timeout(timeout, Frames::open(endpoint))
         .await
-        .map_err(|_| ClientError::Timeout)??;
-    stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?;
-    Ok((Framed::new(stream, FrameCodec), peer))
+        .map_err(|_| ClientError::Timeout)?
 }
 
 /// Returns whether a frame of the command 20003 is a pushed message and not a reply. The original stack pushes messages as

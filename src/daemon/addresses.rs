@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Addresses {
     /// The gateway, as host:port.
     pub gateway: String,
+    /// The URL at which the gateway takes WebSocket clients; none if it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_ws: Option<String>,
     /// The access servers: those of the config in its order, then those that were added.
     pub access: Vec<AccessAddress>,
     /// The user API's URL, without a path.
@@ -31,6 +34,14 @@ pub struct AccessAddress {
     pub name: String,
     /// The address to dial, as host:port.
     pub addr: String,
+    /// The URL at which the server takes WebSocket clients; none if it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ws: Option<String>,
+}
+
+/// Returns the URL at which WebSocket clients on this machine find a server that listens on `addr`.
+pub fn websocket_url(addr: SocketAddr) -> String {
+    format!("ws://{}", dialable(addr))
 }
 
 /// Returns the address to dial for a server that listens on `addr`: the loopback address if the host of `addr` is

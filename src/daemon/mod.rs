@@ -19,7 +19,7 @@ mod people;
 mod runtime;
 mod start;
 
-pub use addresses::{AccessAddress, Addresses, dialable};
+pub use addresses::{AccessAddress, Addresses, dialable, websocket_url};
 pub use error::StartError;
 pub use lab::NotSeen;
 pub use runtime::runtime;
@@ -118,6 +118,12 @@ impl Imd {
         self.stack.gateway.addr()
     }
 
+    /// Returns the address on which the gateway takes WebSocket clients, if it does. Without the role `gateway` it is that of
+    /// the config, where another process listens.
+    pub fn gateway_ws_addr(&self) -> Option<SocketAddr> {
+        self.stack.gateway.ws_addr()
+    }
+
     /// Returns all access servers, whatever their state: those of the config in its order, then those that were
     /// [added](Self::add_access).
     pub fn access_servers(&self) -> Vec<Arc<AccessServer>> {
@@ -168,10 +174,12 @@ impl Imd {
             AccessAddress {
                 name: server.name().to_owned(),
                 addr,
+                ws: server.ws_addr().map(addresses::websocket_url),
             }
         });
         Addresses {
             gateway: addresses::dialable(self.stack.gateway.addr()).to_string(),
+            gateway_ws: self.gateway_ws_addr().map(addresses::websocket_url),
             access: access.collect(),
             user_api: format!("http://{}", addresses::dialable(self.http_servers.user_api)),
             group_api: format!(

@@ -311,7 +311,7 @@ impl HttpServers {
 
     #[cfg(feature = "admin")]
     fn admin_router(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> Router {
-        use super::dialable;
+        use super::{dialable, websocket_url};
 
         let deps = admin::Deps {
             instance: format!("{:016x}", rand::random::<u64>()),
@@ -320,6 +320,7 @@ impl HttpServers {
             large_answers: admin::LargeAnswers::default(),
             downloads: admin::Downloads::default(),
             gateway_addr: dialable(stack.gateway.addr()),
+            gateway_ws: stack.gateway.ws_addr().map(websocket_url),
             user_api: dialable(self.user_api),
             group_api: dialable(self.group_api),
             core: Arc::clone(&stack.core),

@@ -36,3 +36,4 @@ mod slow_store;
 mod states;
 mod sync;
 mod takeover;
+mod websocket;

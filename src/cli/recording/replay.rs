@@ -196,7 +196,7 @@ impl Player<'_> {
         let addr = match &self.args.access {
             Some(addr) => addr.clone(),
             None => {
-                let gateway = self.stack.gateway()?;
+                let gateway = self.stack.frames_gateway()?;
                 if line.server == GATEWAY {
                     gateway.to_owned()
                 } else {
