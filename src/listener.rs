@@ -91,8 +91,20 @@ pub fn bind_without_listening(addr: SocketAddr) -> io::Result<TcpSocket> {
     // it would let another program share the port.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        serve_both_families(&SockRef::from(&socket));
+    }
     socket.bind(addr)?;
     Ok(socket)
+}
+
+/// Lets a socket that will be bound to `::` take connections by IPv4 too. Whether it does by default depends on the
+/// system, and on Linux on `net.ipv6.bindv6only`.
+fn serve_both_families(socket: &SockRef<'_>) {
+    // Some BSDs have no such sockets. Clients are served there by IPv6 alone, which is better than not to start.
+    if let Err(error) = socket.set_only_v6(false) {
+        tracing::warn!(%error, "a listener on [::] takes no connections by IPv4 here: listen on 0.0.0.0 for them");
+    }
 }
 
 /// Accepts connections until the shutdown begins, and closes the listener then. During a pause, connections wait in the
@@ -308,6 +320,19 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let _listener = listen(socket).unwrap();
         TcpStream::connect(addr).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_listener_on_all_addresses_serves_both_families() {
+        let listener = match bind("[::]:0".parse().unwrap()) {
+            Ok(listener) => listener,
+            // This machine has no IPv6.
+            Err(error) => return assert_ne!(error.kind(), io::ErrorKind::AddrInUse),
+        };
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (_, peer) = listener.accept().await.unwrap();
+        assert!(peer.is_ipv6() && peer.ip().to_canonical().is_ipv4());
     }
 
     #[tokio::test]

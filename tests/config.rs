@@ -277,6 +277,43 @@ fn an_invalid_size_is_reported_with_a_valid_form() {
 }
 
 #[test]
+fn a_listener_takes_a_name_of_this_machine_or_a_port_alone() {
+    let toml = "[gateway]\nlisten = \"localhost:0\"\n[http]\nuser_listen = \":6001\"\n\
+        [[access]]\nname = \"a\"\nlisten = \":0\"\n";
+    let config = Config::from_toml(toml, "imd.toml").unwrap();
+    assert_eq!(config.gateway.listen, "127.0.0.1:0".parse().unwrap());
+    for (addr, port) in [
+        (config.http.user_listen, 6001),
+        (config.access.0[0].listen, 0),
+    ] {
+        assert!(addr.ip().is_unspecified(), "{addr}");
+        assert_eq!(addr.port(), port);
+    }
+    let printed = config.to_toml().unwrap();
+    assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
+    for (listen, why) in [
+        ("localhost", "its port is missing (port 0 is any free port)"),
+        ("*:10000", "all addresses are written as"),
+        ("http://localhost:10000", "leave the scheme"),
+        ("::1:10000", "an IPv6 address needs brackets"),
+        ("localhost:x", "a port is a number from 0 to 65535"),
+    ] {
+        let error = error(&format!("[admin]\nlisten = \"{listen}\"\n"));
+        let begin = format!("imd.toml:2: admin.listen: {listen:?} is no address such as ");
+        assert!(error.starts_with(&begin) && error.contains(why), "{error}");
+    }
+}
+
+/// A link-local address that no interface has stands for a name that belongs to another machine.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_listener_takes_no_name_of_another_machine() {
+    let error = error("[gateway]\nlisten = \"[fe80::1:2:3:4%lo]:1\"\n");
+    let why = "this machine has no address fe80::1:2:3:4: take one that it has";
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_named_in_the_error() {
     let error = Config::from_file("no/such/imd.toml".as_ref()).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));

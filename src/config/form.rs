@@ -11,12 +11,15 @@ use serde::de::{Error, Unexpected, Visitor};
 use crate::byte_size;
 pub(crate) use crate::clock::written::{duration, optional_duration};
 
-/// The serde form of a socket address: a text such as `"127.0.0.1:10000"` or `"[::1]:10000"`. For `#[serde(with)]`.
+/// The serde form of a listener's address: a text such as `"127.0.0.1:10000"`, `"localhost:10000"` or `":10000"`. It is
+/// serialized as the socket address that was found for it. For `#[serde(with)]`.
 pub mod address {
     use std::net::SocketAddr;
 
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::config::listen;
 
     pub fn serialize<S: Serializer>(value: &SocketAddr, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
@@ -24,11 +27,7 @@ pub mod address {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
         let text = String::deserialize(from)?;
-        text.parse().map_err(|_| {
-            D::Error::custom(format!(
-                "{text:?} is no address such as \"127.0.0.1:10000\" (an IP address and a port, 0 for a free one)"
-            ))
-        })
+        listen::parse(&text).map_err(D::Error::custom)
     }
 }
 

@@ -37,8 +37,15 @@ pub struct BadHost {
     why: &'static str,
 }
 
+impl BadHost {
+    /// Returns what is wrong with the text, in words for the user.
+    pub(super) fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
 /// Displays the beginning of a text in quotes.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@
 //! | `form` | the text forms of values |
 //! | `hint` | what to write instead of a wrong value |
 //! | `host` | the parser of hosts |
+//! | `listen` | the parser of listeners' addresses, which resolves names |
 //! | `validate` | the checks of all values |
 
 mod admin;
@@ -24,6 +25,7 @@ mod folder;
 mod form;
 mod hint;
 mod host;
+mod listen;
 mod quirks;
 mod roles;
 mod validate;
@@ -32,11 +34,13 @@ pub use admin::{Admin, Secret};
 pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
+pub use listen::{BadListen, ListenHost};
 pub use quirks::Quirks;
 pub use roles::{Role, Roles};
 pub use validate::FEWEST_CONNECTIONS;
 
 use std::fmt;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -423,22 +427,29 @@ impl Config {
 
     /// Sets the port of every listener to 0, so that each takes a free port.
     pub fn any_port(&mut self) {
-        self.gateway.listen.set_port(0);
-        self.http.user_listen.set_port(0);
-        self.http.group_listen.set_port(0);
+        for addr in self.client_listeners() {
+            addr.set_port(0);
+        }
         self.admin.listen.set_port(0);
-        for server in &mut self.access.0 {
-            server.listen.set_port(0);
-        }
-        for listen in self.ws_listens() {
-            listen.iter_mut().for_each(|addr| addr.set_port(0));
-        }
+    }
+
+    /// Returns the address of every listener of this config that clients of the stack use: those of the gateway, of the
+    /// access servers, and of the user and group APIs. The admin API's is not one of them.
+    fn client_listeners(&mut self) -> impl Iterator<Item = &mut SocketAddr> {
+        let servers = self.access.0.iter_mut();
+        let servers =
+            servers.flat_map(|server| iter::once(&mut server.listen).chain(&mut server.ws_listen));
+        let http = [&mut self.http.user_listen, &mut self.http.group_listen];
+        iter::once(&mut self.gateway.listen)
+            .chain(&mut self.gateway.ws_listen)
+            .chain(http)
+            .chain(servers)
     }
 
     /// Has the gateway and every access server take WebSocket clients too. A server that does not say where, by
     /// `ws_listen`, takes them on the host of its `listen`, at its port plus 100, or on a free port if that is one.
     pub fn with_websockets(&mut self) {
-        let listens: Vec<SocketAddr> = std::iter::once(self.gateway.listen)
+        let listens: Vec<SocketAddr> = iter::once(self.gateway.listen)
             .chain(self.access.0.iter().map(|server| server.listen))
             .collect();
         for (ws_listen, mut listen) in self.ws_listens().zip(listens) {
@@ -452,8 +463,7 @@ impl Config {
     /// Returns where each server takes WebSocket clients: first the gateway, then the access servers.
     fn ws_listens(&mut self) -> impl Iterator<Item = &mut Option<SocketAddr>> {
         let access = self.access.0.iter_mut();
-        std::iter::once(&mut self.gateway.ws_listen)
-            .chain(access.map(|server| &mut server.ws_listen))
+        iter::once(&mut self.gateway.ws_listen).chain(access.map(|server| &mut server.ws_listen))
     }
 
     /// Parses and validates a config in TOML. `name` is the name of the file in errors.

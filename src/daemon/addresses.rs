@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ListenHost;
+
 /// The addresses of the servers of an `imd`. All of them can be dialled from this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
@@ -46,11 +48,15 @@ pub fn websocket_url(addr: SocketAddr) -> String {
 
 /// Returns the address to dial for a server that listens on `addr`: the loopback address if the host of `addr` is
 /// unspecified, such as 0.0.0.0, and `addr` itself otherwise.
+///
+/// The loopback address is of the same family, except on a machine without IPv6: a server on `::` is dialled by IPv4
+/// there.
 pub fn dialable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
-        addr.set_ip(match addr.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        let by_v6 = addr.is_ipv6() && ListenHost::any().at(0).is_ipv6();
+        addr.set_ip(match by_v6 {
+            false => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            true => IpAddr::V6(Ipv6Addr::LOCALHOST),
         });
     }
     addr
