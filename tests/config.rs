@@ -314,6 +314,36 @@ fn a_listener_takes_no_name_of_another_machine() {
 }
 
 #[test]
+fn every_listener_follows_the_host_and_the_admin_api_only_with_a_token() {
+    let host = imd::config::ListenHost::parse("0.0.0.0").unwrap();
+    let mut config = Config::default();
+    config.access.resize(2);
+    config.with_websockets();
+    config.listen_on(host);
+    let servers = &config.access.0;
+    let mut listeners = vec![
+        config.gateway.listen,
+        config.gateway.ws_listen.unwrap(),
+        config.http.user_listen,
+        config.http.group_listen,
+    ];
+    listeners.extend(servers.iter().map(|server| server.listen));
+    listeners.extend(servers.iter().map(|server| server.ws_listen.unwrap()));
+    assert!(listeners.iter().all(|addr| addr.ip().is_unspecified()));
+    let ports: Vec<u16> = listeners.iter().map(|addr| addr.port()).collect();
+    assert_eq!(
+        ports,
+        [10000, 10100, 6001, 7001, 11000, 11001, 11100, 11101]
+    );
+    assert_eq!(config.admin, Config::default().admin);
+    config.validate().unwrap();
+    config.admin.token = Some("secret".to_owned().into());
+    config.listen_on(host);
+    assert_eq!(config.admin.listen, "0.0.0.0:10090".parse().unwrap());
+    config.validate().unwrap();
+}
+
+#[test]
 fn a_missing_file_is_named_in_the_error() {
     let error = Config::from_file("no/such/imd.toml".as_ref()).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }));

@@ -30,9 +30,17 @@ pub struct Guard {
 
 impl Guard {
     /// Creates the guard that a config describes.
+    ///
+    /// An API that other machines can reach may be asked by any address and by any name without a dot, as the HTTP API of
+    /// the stack may: nobody could list the addresses of a machine that moves between networks. It has a token, which a
+    /// page of another site does not know.
     pub fn new(config: &config::Admin) -> Guard {
+        let hosts = http::Guard::new("admin.hosts", &config.hosts);
         Guard {
-            hosts: http::Guard::new("admin.hosts", &config.hosts),
+            hosts: match config.listen.ip().is_loopback() {
+                true => hosts,
+                false => hosts.for_public_names(),
+            },
             token: config.token.clone(),
         }
     }

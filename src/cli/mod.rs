@@ -80,6 +80,9 @@ pub struct DaemonArgs {
     /// The config, as TOML [default: the imd.toml that imd is shipped with, but everything in memory]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Let every listener listen on this address of the machine: 0.0.0.0 or :: for all; the admin API only with a token
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
     /// Let every listener take a free port
     #[arg(long)]
     pub any_port: bool,
@@ -111,6 +114,7 @@ impl DaemonArgs {
     fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--config", self.config.is_some()),
+            ("--host", self.host.is_some()),
             ("--any-port", self.any_port),
             ("--ws", self.ws),
             ("--advertise", self.advertise.is_some()),

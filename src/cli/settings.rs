@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use imd::config::{ConfigError, Host};
+use imd::config::{ConfigError, Host, ListenHost};
 use imd::service::salted_token;
 use imd::{Config, StartError};
 
@@ -40,6 +40,12 @@ pub fn daemon(args: &DaemonArgs) -> Result<Config, Failure> {
     if args.ws {
         config.with_websockets();
         flags.push("--ws".to_owned());
+    }
+    if let Some(host) = &args.host {
+        let listen =
+            ListenHost::parse(host).map_err(|bad| Failure::Usage(format!("--host: {bad}")))?;
+        config.listen_on(listen);
+        flags.push(format!("--host {host}"));
     }
     if args.any_port {
         config.any_port();

@@ -19,7 +19,8 @@ pub struct Admin {
     /// build without the feature must refuse the config rather than ignore it.
     #[serde(default = "enabled_by_table")]
     pub enabled: bool,
-    /// The address that the API listens on. An address other than loopback requires a [`token`](Self::token).
+    /// The address that the API listens on. An address other than loopback requires a [`token`](Self::token), and lets
+    /// requests name any IP address as their host.
     #[serde(with = "form::address")]
     pub listen: SocketAddr,
     /// The bearer token that every request must carry. None if requests need no token.

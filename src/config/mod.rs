@@ -433,6 +433,17 @@ impl Config {
         self.admin.listen.set_port(0);
     }
 
+    /// Lets every listener listen on `host`, on the port that it has. The admin API stays on loopback unless
+    /// [`Admin::token`] is set, since anybody who reaches it can stop servers.
+    pub fn listen_on(&mut self, host: ListenHost) {
+        for addr in self.client_listeners() {
+            *addr = host.at(addr.port());
+        }
+        if self.admin.token.is_some() {
+            self.admin.listen = host.at(self.admin.listen.port());
+        }
+    }
+
     /// Returns the address of every listener of this config that clients of the stack use: those of the gateway, of the
     /// access servers, and of the user and group APIs. The admin API's is not one of them.
     fn client_listeners(&mut self) -> impl Iterator<Item = &mut SocketAddr> {

@@ -3,9 +3,11 @@
 //! Read this file first for how the program is used. Files in the place of its file of addresses are tested in `files`,
 //! and signals in `signals`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
+use imd::config::ListenHost;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Program, imd, socket_addr, write_config};
@@ -153,6 +155,71 @@ fn access_servers_and_their_host_come_from_flags() {
     daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
 }
 
+/// Returns the first lines of the banner without the ports.
+fn hosts_of(daemon: &Daemon) -> String {
+    let digits = |c: char| c.is_ascii_digit();
+    let lines = daemon.banner[1..4].join(" ");
+    let words = lines
+        .split_whitespace()
+        .map(|word| match word.rsplit_once(':') {
+            Some((host, port)) if port.chars().all(digits) => host.trim_start_matches("http://"),
+            _ => word,
+        });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_listener_but_that_of_the_admin_api_follows_host() {
+    let mut hosts = vec![("0.0.0.0", "0.0.0.0"), ("localhost", "127.0.0.1")];
+    if ListenHost::any().at(0).is_ipv6() {
+        hosts.push(("::", "[::]"));
+    }
+    let folder = TempDir::new().unwrap();
+    let with_token = write_config(folder.path(), "[admin]\ntoken = \"secret\"\n");
+    for (host, shown) in hosts {
+        for (config, admin) in [(None, "127.0.0.1"), (Some(&*with_token), shown)] {
+            let mut args = vec!["--access", "1", "--host", host];
+            args.extend(config.into_iter().flat_map(|config| ["--config", config]));
+            let daemon = Daemon::start(&args);
+            let expected = format!(
+                "Gateway {shown} Access access-1 {shown} User API {shown} Group API {shown} Admin {admin}"
+            );
+            assert_eq!(hosts_of(&daemon), expected);
+            daemon.imd(&["send", "--from", "1", "--to", "2", "x"]).ok();
+            // Clients of both families come in by `::`.
+            let port = socket_addr(&daemon.addresses().user_api).port();
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
+            if host == "::" {
+                TcpStream::connect(("::1", port)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_console_is_asked_by_the_address_of_the_machine_where_it_listens_on_all() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[admin]\ntoken = \"secret\"\n");
+    let daemon = Daemon::start(&["--config", &config, "--host", "0.0.0.0"]);
+    let admin = socket_addr(&daemon.addresses().admin.unwrap());
+    let status = |host: &str| {
+        let mut stream = TcpStream::connect(admin).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    for (host, expected) in [
+        ("192.168.1.9:10090", "200"),
+        ("[fd00::1]:10090", "200"),
+        ("imd:10090", "200"),
+        ("evil.example:10090", "403"),
+    ] {
+        assert_eq!(status(host), expected, "{host}");
+    }
+}
+
 async fn register(user_api: SocketAddr, uid: i64) -> serde_json::Value {
     let form = format!("uid={uid}&pw=secret");
     post(user_api, "/x/user/register", &form).await.1
@@ -189,7 +256,7 @@ async fn hashing_many_passwords_takes_the_memory_of_four() {
 
 #[test]
 fn bad_flags_exit_with_64() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["--bogus"], "--bogus"),
         (&["bogus"], "bogus"),
         (&["--access", "0"], "--access"),
@@ -197,6 +264,17 @@ fn bad_flags_exit_with_64() {
         (&["--log-format", "xml"], "--log-format"),
         (&["--advertise", "h:1"], "without scheme and port"),
         (&["--advertise", "0.0.0.0"], "--advertise 0.0.0.0"),
+        (&["--host", ""], "--host: \"\" is no host to listen on"),
+        (&["--host", "*"], "0.0.0.0"),
+        (
+            &["--host", "::1:10000:x"],
+            "--host: \"::1:10000:x\" is no host",
+        ),
+        (&["--host", "0.0.0.0:1"], "give it without a port"),
+        (
+            &["--host", "203.0.113.7"],
+            "this machine has no address 203.0.113.7",
+        ),
         (&["--any-port", "token", "1"], "--any-port before a command"),
         (&["send", "--from", "1", "x"], "--to"),
         (&["sync", "--uid", "0"], "--uid"),
