@@ -3,11 +3,14 @@
 //! Serves `daemon`, which starts it, and `reset`, which empties its list. A request never waits for the registry: the list is
 //! read again at fixed times, so a server that has died is handed out until its lease has expired and the list was read.
 //!
-//! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] replies to the frames of its sessions.
+//! [`Gateway`] is the server, [`ServerList`] its list, and [`GatewayHandler`] replies to the frames of its sessions. The module
+//! `client_hosts` chooses the host that a client is told.
+
+mod client_hosts;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -30,6 +33,7 @@ use crate::session::{
     Deadlines, FaultPoint, Handler, ListenerContext, RequestBatch, SessionManager,
 };
 use crate::task_group::TaskGroup;
+use client_hosts::{ClientEnds, ClientHosts, NotDialable, with_unspecified_host};
 
 thread_local! {
     /// Chooses servers by the strategy `random`. A cheap generator is enough, since the choice is no secret.
@@ -105,7 +109,9 @@ impl Gateway {
             config.gateway.strategy,
             Arc::clone(&core.lab),
         );
-        let servers = servers.with_websockets(Arc::clone(&core.websockets));
+        let servers = servers
+            .with_websockets(Arc::clone(&core.websockets))
+            .with_client_hosts(ClientHosts::new(&config.gateway.advertise_to));
         Gateway {
             addr,
             ws_addr: config.gateway.ws_listen,
@@ -141,6 +147,7 @@ pub struct ServerList {
     registry: Arc<dyn Registry>,
     strategy: Strategy,
     websockets: Arc<WebSocketAddresses>,
+    client_hosts: ClientHosts,
     list: RwLock<Arc<[Listed]>>,
     lab: Arc<Lab>,
     /// How many addresses were handed out, for the strategy `round_robin`.
@@ -153,6 +160,8 @@ pub struct ServerList {
 #[derive(Debug)]
 struct Listed {
     record: Record,
+    /// Where the server takes WebSocket clients, if it does.
+    websocket: Option<WebSocketAddress>,
     /// How often the server was handed out since it wrote the record, whose number of sessions does not include these
     /// clients yet. Counted only with the strategy `least_sessions`.
     handed_out: AtomicUsize,
@@ -162,26 +171,24 @@ struct Listed {
 /// The reply with the address of an access server.
 #[derive(Debug)]
 enum AddressReply {
-    /// A message that is the same for every client, and encoded once.
+    /// A message that is encoded once. It is the same for every client outside the networks of [`ClientHosts`].
     SameForAll(Encoded<BytesMut>),
-    /// Addresses of which one has an unspecified host, which no client can dial: each client is told a host of its own.
-    PerClient {
-        addr: String,
-        websocket: Option<WebSocketAddress>,
-    },
+    /// An address has an unspecified host, which no client can dial: each client is told a host of its own.
+    PerClient,
 }
 
 impl AddressReply {
-    fn of(addr: &str, websocket: Option<WebSocketAddress>) -> Self {
-        let dialable = |addr: &str| (!is_unspecified(addr)).then(|| addr.to_owned());
-        let url = websocket.as_ref().map(|websocket| websocket.url(dialable));
+    fn of(addr: &str, websocket: Option<&WebSocketAddress>) -> Self {
+        let dialable = |addr: &str| {
+            with_unspecified_host(addr)
+                .is_none()
+                .then(|| addr.to_owned())
+        };
+        let url = websocket.map(|websocket| websocket.url(dialable));
         match (dialable(addr), url) {
             (Some(addr), None) => AddressReply::same_for_all(addr, None),
             (Some(addr), Some(Some(url))) => AddressReply::same_for_all(addr, Some(url)),
-            _ => AddressReply::PerClient {
-                addr: addr.to_owned(),
-                websocket,
-            },
+            _ => AddressReply::PerClient,
         }
     }
 
@@ -199,6 +206,7 @@ impl ServerList {
             registry,
             strategy,
             websockets: Arc::default(),
+            client_hosts: ClientHosts::default(),
             list,
             lab,
             rotation: AtomicUsize::new(0),
@@ -210,6 +218,14 @@ impl ServerList {
     #[must_use]
     pub fn with_websockets(self, websockets: Arc<WebSocketAddresses>) -> Self {
         ServerList { websockets, ..self }
+    }
+
+    /// Has clients of certain networks told hosts of their own.
+    fn with_client_hosts(self, client_hosts: ClientHosts) -> Self {
+        ServerList {
+            client_hosts,
+            ..self
+        }
     }
 
     /// Reads the list from the registry. If the registry can't be reached, the gateway goes on with the list that it has.
@@ -244,9 +260,11 @@ impl ServerList {
                 .iter()
                 .find(same)
                 .map_or(0, |old| old.handed_out.load(Ordering::Relaxed));
+            let websocket = self.websockets.of(&record.addr);
             Listed {
-                reply: AddressReply::of(&record.addr, self.websockets.of(&record.addr)),
+                reply: AddressReply::of(&record.addr, websocket.as_ref()),
                 record,
+                websocket,
                 handed_out: AtomicUsize::new(handed_out),
             }
         };
@@ -285,21 +303,27 @@ impl ServerList {
         if self.strategy == Strategy::LeastSessions {
             listed.handed_out.fetch_add(1, Ordering::Relaxed);
         }
+        let client = ClientEnds::from(&**batch.session());
         match &listed.reply {
-            AddressReply::SameForAll(message) => batch.reply(message),
-            AddressReply::PerClient { addr, websocket } => {
-                let local = batch.session().local();
-                let url = websocket.as_ref();
-                let url = url.and_then(|websocket| websocket.url(|addr| dialable_at(addr, local)));
-                let reply = match dialable_at(addr, local) {
-                    Some(addr) => Reply::select_access(addr).with_websocket(url),
-                    None => {
-                        let code = Code::NoAccessServer;
-                        let why = "it listens on IPv4 alone, and you came by IPv6: set advertise";
-                        Reply::select_access(String::new()).with_code(code, code.because(why))
-                    }
-                };
-                batch.reply(&reply);
+            AddressReply::SameForAll(message) if !self.client_hosts.has_host_for(client) => {
+                batch.reply(message);
+            }
+            _ => batch.reply(&self.reply_to(client, listed)),
+        }
+    }
+
+    /// Creates the reply to a client whose addresses have to be made for it.
+    fn reply_to(&self, client: ClientEnds, listed: &Listed) -> Reply {
+        let hosts = &self.client_hosts;
+        let websocket = listed.websocket.as_ref();
+        let url = websocket
+            .and_then(|websocket| websocket.url(|addr| hosts.websocket_address(addr, client).ok()));
+        match hosts.address(&listed.record.addr, client) {
+            Ok(addr) => Reply::select_access(addr).with_websocket(url),
+            Err(NotDialable) => {
+                let code = Code::NoAccessServer;
+                let why = "it listens on IPv4 alone, and you came by IPv6: set advertise";
+                Reply::select_access(String::new()).with_code(code, code.because(why))
             }
         }
     }
@@ -322,44 +346,6 @@ impl ServerList {
             }
         };
         list.get(index)
-    }
-}
-
-fn is_unspecified(addr: &str) -> bool {
-    let addr = addr.parse::<SocketAddr>();
-    addr.is_ok_and(|addr| addr.ip().is_unspecified())
-}
-
-/// Returns the host:port to dial for a server that listens on `addr`, which is the same unless its host is unspecified.
-fn dialable_at(addr: &str, local: SocketAddr) -> Option<String> {
-    match addr.parse() {
-        Ok(listening) => Some(dialable(listening, local)?.to_string()),
-        Err(_) => Some(addr.to_owned()),
-    }
-}
-
-/// Returns the address to dial for a server that listens on `listening`. If its host is unspecified, the server has every
-/// address of this machine, so the client is told the host of `local`, the address by which it has reached the gateway.
-/// None if the client came by IPv6 and the server listens on IPv4 alone.
-fn dialable(listening: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
-    let port = listening.port();
-    match (listening, local) {
-        (listening, _) if !listening.ip().is_unspecified() => Some(listening),
-        (SocketAddr::V4(_), SocketAddr::V6(local)) => {
-            let ip = match local.ip().to_canonical() {
-                IpAddr::V4(ip) => ip,
-                // A client on this machine can use the loopback address of IPv4 too.
-                IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST,
-                IpAddr::V6(_) => return None,
-            };
-            Some(SocketAddr::from((ip, port)))
-        }
-        (_, SocketAddr::V6(local)) => Some(match local.ip().to_canonical() {
-            // The zone is kept, since a link-local address can't be dialled without it.
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, local.scope_id()).into(),
-            ip => SocketAddr::new(ip, port),
-        }),
-        (_, SocketAddr::V4(local)) => Some(SocketAddr::new((*local.ip()).into(), port)),
     }
 }
 
@@ -421,42 +407,5 @@ impl Handler for GatewayHandler {
     fn refuse(&self, _: &[u8], code: Code) -> Reply {
         // Not called, since no site allows a fault that refuses requests at the gateway.
         Reply::server(code, code.text())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unspecified_host_becomes_the_one_by_which_the_client_came() {
-        let dialable = |listening: &str, local: SocketAddr| {
-            let addr = dialable(listening.parse().unwrap(), local);
-            addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string())
-        };
-        let local = "192.168.1.9:10000".parse().unwrap();
-        assert_eq!(dialable("0.0.0.0:11000", local), "192.168.1.9:11000");
-        assert_eq!(dialable("[::]:11000", local), "192.168.1.9:11000");
-        assert_eq!(dialable("127.0.0.1:11000", local), "127.0.0.1:11000");
-        let mapped = "[::ffff:10.0.0.2]:10000".parse().unwrap();
-        assert_eq!(dialable("0.0.0.0:11000", mapped), "10.0.0.2:11000");
-        assert_eq!(
-            dialable("0.0.0.0:11000", "[::1]:10000".parse().unwrap()),
-            "127.0.0.1:11000"
-        );
-        assert_eq!(dialable("[::]:11000", mapped), "10.0.0.2:11000");
-        let v6 = "[fd00::1]:10000".parse().unwrap();
-        assert_eq!(dialable("[::]:11000", v6), "[fd00::1]:11000");
-        assert_eq!(dialable("0.0.0.0:11000", v6), "none");
-        assert_eq!(dialable("[fd00::2]:11000", v6), "[fd00::2]:11000");
-    }
-
-    #[test]
-    fn a_link_local_address_is_told_with_its_zone() {
-        let local: SocketAddr = "[fe80::1%3]:10000".parse().unwrap();
-        let told = dialable("[::]:11000".parse().unwrap(), local).unwrap();
-        assert_eq!(told.to_string(), "[fe80::1%3]:11000");
-        let listening: SocketAddr = "[fe80::2%4]:11000".parse().unwrap();
-        assert_eq!(dialable(listening, local), Some(listening));
     }
 }

@@ -473,6 +473,51 @@ fn an_advertised_address_is_one_that_can_be_dialled() {
 }
 
 #[test]
+fn a_network_of_clients_is_told_a_host_that_can_be_dialled() {
+    let told = |from: &str, host: &str| {
+        format!("[[gateway.advertise_to]]\nfrom = \"{from}\"\nhost = \"{host}\"\n")
+    };
+    for (from, host) in [
+        ("172.17.0.0/16", "host.docker.internal"),
+        ("10.0.2.15", "10.0.2.2"),
+        ("fd00::/8", "fd00::1"),
+        ("0.0.0.0/0", "im.example:443"),
+    ] {
+        let config = Config::from_toml(&told(from, host), "imd.toml").unwrap();
+        let printed = config.to_toml().unwrap();
+        assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
+    }
+    for (from, host, expected) in [
+        (
+            "docker0",
+            "h",
+            "imd.toml:2: gateway.advertise_to.0.from: \"docker0\" is no network such as",
+        ),
+        (
+            "172.17.0.1/16",
+            "h",
+            "imd.toml:2: gateway.advertise_to.0.from: \"172.17.0.1/16\" is no network such as",
+        ),
+        (
+            "10.0.0.0/8",
+            "0.0.0.0",
+            "imd.toml:3: gateway.advertise_to.0.host: \"0.0.0.0\" is no host or host:port: ",
+        ),
+        (
+            "10.0.0.0/8",
+            "http://h",
+            "imd.toml:3: gateway.advertise_to.0.host: \"http://h\" is no host or host:port: ",
+        ),
+    ] {
+        let error = error(&told(from, host));
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let twice = told("10.0.0.0/8", "a") + &told("10.0.0.0/8", "b");
+    let expected = "imd.toml:5: gateway.advertise_to.1.from: 10.0.0.0/8 is there twice";
+    assert!(error(&twice).starts_with(expected), "{}", error(&twice));
+}
+
+#[test]
 fn a_token_is_never_printed_by_debug() {
     let config = Config::from_toml("[admin]\ntoken = \"hush\"\n", "imd.toml").unwrap();
     assert!(!format!("{config:?}").contains("hush"));
@@ -540,6 +585,18 @@ fn an_error_suggests_what_to_write() {
         ("[group]\ngid = 1", "write [[group]]"),
         ("[fault]\nat = \"notify\"", "write [[fault]]"),
         ("access = 3", "write [[access]]"),
+        (
+            "[gateway.advertise_to]\nfrom = \"::1\"",
+            "write [[gateway.advertise_to]], with two brackets",
+        ),
+        (
+            "[[gateway.advertise_to]]\nfrom = \"::1\"",
+            "write host = \"host.docker.internal\"",
+        ),
+        (
+            "[[gateway.advertise_to]]\nfrom = 7",
+            "write it as from = \"172.17.0.0/16\"",
+        ),
         (
             "[[gateway]]\nrefresh = \"5s\"",
             "write [gateway], with one bracket",
@@ -651,7 +708,10 @@ fn every_key_takes_an_unusual_value_or_is_reported_with_its_line() {
     let mut refused = 0;
     for (table, key) in &keys {
         for value in odd {
-            let is_array = matches!(table.as_str(), "access" | "user" | "group" | "fault");
+            let is_array = matches!(
+                table.as_str(),
+                "access" | "user" | "group" | "fault" | "gateway.advertise_to"
+            );
             let (open, close) = if is_array { ("[[", "]]") } else { ("[", "]") };
             let toml = format!("# a comment\n\n{open}{table}{close}\n{key} = {value}\n");
             let Err(error) = Config::from_toml(&toml, "imd.toml") else {

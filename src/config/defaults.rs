@@ -30,6 +30,7 @@ impl Default for Gateway {
             strategy: Strategy::Random,
             refresh: seconds(5),
             idle: seconds(600),
+            advertise_to: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::SHIPPED;
 use crate::byte_size;
 
 /// The sections that may occur several times, with double brackets.
-const ARRAYS_OF_TABLES: [&str; 4] = ["access", "user", "group", "fault"];
+const ARRAYS_OF_TABLES: [&str; 5] = ["access", "user", "group", "fault", "gateway.advertise_to"];
 
 /// Examples that the shipped imd.toml does not have, as section, key and value.
 const EXTRA_EXAMPLES: [(&str, &str, &str); 16] = [
@@ -88,23 +88,26 @@ fn name_of_header(header: &str) -> &str {
     name.trim().trim_matches(['[', ']']).trim()
 }
 
-/// Returns the section of a dotted key. Empty for a key outside all sections.
-fn section<'a>(parts: &[&'a str]) -> &'a str {
-    match parts {
-        [name] if known_sections().any(|known| known == *name) => name,
-        [_] | [] => "",
-        [section, ..] => section,
-    }
+/// Returns the section of a dotted key, which is the longest one if it lies in two, such as `gateway.advertise_to`. Empty
+/// for a key outside all sections.
+fn section(parts: &[&str]) -> &'static str {
+    let holds = |section: &&str| {
+        let names: Vec<_> = section.split('.').collect();
+        parts.starts_with(&names)
+    };
+    let known = known_sections().filter(holds);
+    known.max_by_key(|section| section.len()).unwrap_or("")
 }
 
 /// Returns a hint for a value of the wrong type. It suggests the value that was found, if that only needs another form.
 fn wrong_type(parts: &[&str], message: &str) -> Option<String> {
     let found = message.split(", expected").next().unwrap_or_default();
     let is_section = |name: &str| known_sections().any(|known| known == name);
+    let whole = parts.join(".");
     match parts {
-        [name] if ARRAYS_OF_TABLES.contains(name) => {
+        _ if ARRAYS_OF_TABLES.contains(&&*whole) => {
             return Some(format!(
-                "write [[{name}]], with two brackets, once for each"
+                "write [[{whole}]], with two brackets, once for each"
             ));
         }
         [name] if is_section(name) => {

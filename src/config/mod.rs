@@ -5,6 +5,7 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `advertise` | `[[gateway.advertise_to]]` |
 //! | `admin`, `fixtures`, `quirks`, `roles` | the tables of these names (`fixtures`: `[[user]]` and `[[group]]`) |
 //! | `defaults` | the default of every key |
 //! | `error` | errors, and their places in the file |
@@ -17,6 +18,7 @@
 //! | `validate` | the checks of all values |
 
 mod admin;
+mod advertise;
 mod defaults;
 mod error;
 mod features;
@@ -31,6 +33,7 @@ mod roles;
 mod validate;
 
 pub use admin::{Admin, Secret};
+pub use advertise::{AdvertiseTo, BadNetwork, Network};
 pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
@@ -133,6 +136,10 @@ pub struct Gateway {
     /// How long a connection may send no frame before it is closed.
     #[serde(with = "form::duration")]
     pub idle: Duration,
+    /// The tables `[[gateway.advertise_to]]`: the hosts that clients of certain networks are told in place of those of the
+    /// access servers. If several of the networks contain a client, the smallest one counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advertise_to: Vec<AdvertiseTo>,
 }
 
 /// How the gateway chooses an access server.

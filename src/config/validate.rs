@@ -49,6 +49,7 @@ impl Config {
         self.check_durations()?;
         self.check_roles()?;
         self.check_access()?;
+        self.gateway.check_advertise_to()?;
         self.check_limits()?;
         self.check_listeners()?;
         self.check_store()?;

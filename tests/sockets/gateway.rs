@@ -1,7 +1,8 @@
 //! Command 10001: which address the gateway hands out, by each strategy of `gateway.strategy`.
 //!
 //! The gateway knows only what the registry lists, so leases, advertised addresses and dead servers are here too. A
-//! registry that lies or is unreachable is tested in `lab/registry` and `lab/unreachable`.
+//! registry that lies or is unreachable is tested in `lab/registry` and `lab/unreachable`, and addresses that depend on the
+//! client in `client_hosts`.
 
 use std::collections::HashMap;
 use std::time::Duration;

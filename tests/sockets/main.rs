@@ -8,6 +8,8 @@ mod support;
 mod ack;
 mod before_login;
 mod captured;
+#[cfg(target_os = "linux")]
+mod client_hosts;
 mod deadlines;
 mod departed_clients;
 mod example;
