@@ -473,6 +473,50 @@ fn an_advertised_address_is_one_that_can_be_dialled() {
 }
 
 #[test]
+fn an_origin_of_cors_is_written_as_browsers_write_it() {
+    for (value, origins) in [
+        ("[]", vec![]),
+        ("\"*\"", vec!["*"]),
+        ("[\"*\"]", vec!["*"]),
+        ("\"http://localhost:5173\"", vec!["http://localhost:5173"]),
+        (
+            "[\"https://im.example\", \"capacitor://localhost\"]",
+            vec!["https://im.example", "capacitor://localhost"],
+        ),
+    ] {
+        let toml = format!("[http]\ncors_origins = {value}\n");
+        let config = Config::from_toml(&toml, "imd.toml").unwrap();
+        assert_eq!(config.http.cors_origins, origins);
+        let printed = config.to_toml().unwrap();
+        assert_eq!(Config::from_toml(&printed, "printed").unwrap(), config);
+    }
+    for (value, expected) in [
+        (
+            "[\"*\", \"http://h\"]",
+            "http.cors_origins: \"*\" lets every origin in: leave the others out",
+        ),
+        (
+            "[\"http://h\", \"http://h:5173/\"]",
+            "http.cors_origins.1: \"http://h:5173/\" is no origin such as \"http://localhost:5173\": browsers write it as \"http://h:5173\"",
+        ),
+        (
+            "[\"localhost:5173\"]",
+            "http.cors_origins.0: \"localhost:5173\" is no origin such as \"http://localhost:5173\": its scheme is missing",
+        ),
+        (
+            "7",
+            "http.cors_origins: invalid type: integer `7`, expected a list of texts: write it as cors_origins = [\"http://",
+        ),
+    ] {
+        let error = error(&format!("[http]\ncors_origins = {value}\n"));
+        assert!(
+            error.starts_with(&format!("imd.toml:2: {expected}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_network_of_clients_is_told_a_host_that_can_be_dialled() {
     let told = |from: &str, host: &str| {
         format!("[[gateway.advertise_to]]\nfrom = \"{from}\"\nhost = \"{host}\"\n")

@@ -151,6 +151,7 @@ impl Default for Http {
             user_listen: local(6001),
             group_listen: local(7001),
             hosts: Vec::new(),
+            cors_origins: Vec::new(),
             body: 65_536,
             timeout: seconds(10),
         }

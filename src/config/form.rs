@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use serde::Deserializer;
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::byte_size;
 pub(crate) use crate::clock::written::{duration, optional_duration};
@@ -46,6 +47,34 @@ pub mod optional_address {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
         super::address::deserialize(from).map(Some)
+    }
+}
+
+/// Deserializes a list of texts. A text alone is a list of one. For `#[serde(deserialize_with)]`.
+///
+/// # Errors
+///
+/// The error of the deserializer, if the value is neither a text nor a list of texts.
+pub fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    from.deserialize_any(Texts)
+}
+
+/// Accepts a list of texts, or a text alone.
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<String>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list))
     }
 }
 

@@ -10,9 +10,10 @@ use crate::byte_size;
 const ARRAYS_OF_TABLES: [&str; 5] = ["access", "user", "group", "fault", "gateway.advertise_to"];
 
 /// Examples that the shipped imd.toml does not have, as section, key and value.
-const EXTRA_EXAMPLES: [(&str, &str, &str); 16] = [
+const EXTRA_EXAMPLES: [(&str, &str, &str); 17] = [
     ("admin", "hosts", "[\"im.example.org\"]"),
     ("http", "hosts", "[\"im.example.org\"]"),
+    ("http", "cors_origins", "[\"http://localhost:5173\"]"),
     ("fault", "name", "\"lost\""),
     ("fault", "uid", "7"),
     ("fault", "access", "\"access-1\""),

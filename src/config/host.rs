@@ -140,6 +140,11 @@ impl Host {
         format!("{}:{}", self.host, self.port.unwrap_or(port))
     }
 
+    /// Returns the host as it is written before a port: an IPv6 address is in brackets.
+    pub fn as_written(&self) -> &str {
+        &self.host
+    }
+
     /// Returns the port, if the text had one.
     pub fn port(&self) -> Option<u16> {
         self.port

@@ -15,6 +15,7 @@
 //! | `hint` | what to write instead of a wrong value |
 //! | `host` | the parser of hosts |
 //! | `listen` | the parser of listeners' addresses, which resolves names |
+//! | `origin` | the check of `http.cors_origins` |
 //! | `validate` | the checks of all values |
 
 mod admin;
@@ -28,6 +29,7 @@ mod form;
 mod hint;
 mod host;
 mod listen;
+mod origin;
 mod quirks;
 mod roles;
 mod validate;
@@ -38,6 +40,7 @@ pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
 pub use listen::{BadListen, ListenHost};
+pub use origin::ANY_ORIGIN;
 pub use quirks::Quirks;
 pub use roles::{Role, Roles};
 pub use validate::FEWEST_CONNECTIONS;
@@ -337,6 +340,10 @@ pub struct Http {
     /// The public names, as host or host:port, by which the two APIs may be asked. IP addresses, names without a dot
     /// and names under `localhost` are always allowed.
     pub hosts: Vec<String>,
+    /// The origins whose pages may use the two APIs by CORS, such as `http://localhost:5173`, or [`ANY_ORIGIN`] alone. A
+    /// text alone is read as a list of one. Empty if pages of other sites are refused.
+    #[serde(deserialize_with = "form::one_or_more")]
+    pub cors_origins: Vec<String>,
     /// The length of a request's body, in bytes.
     #[serde(deserialize_with = "form::bytes")]
     pub body: usize,

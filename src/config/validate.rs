@@ -55,6 +55,7 @@ impl Config {
         self.check_store()?;
         self.check_faults()?;
         self.check_hosts()?;
+        self.http.check_cors_origins()?;
         self.check_admin()?;
         super::fixtures::check(
             &self.user,

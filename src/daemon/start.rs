@@ -292,12 +292,14 @@ impl HttpServers {
             http_servers.tasks.spawn(serving);
         };
         let admission = core.admission.for_http();
+        let cors = Arc::new(http::Cors::new(&config.http.cors_origins));
         if let Some(listener) = listeners.user_api {
-            let router = http::user_router(Arc::clone(&core.services), &config.http);
+            let services = Arc::clone(&core.services);
+            let router = http::user_router(services, &config.http, Arc::clone(&cors));
             serve(listener, admission.clone(), router);
         }
         if let Some(listener) = listeners.group_api {
-            let router = http::group_router(Arc::clone(&core.services), &config.http);
+            let router = http::group_router(Arc::clone(&core.services), &config.http, cors);
             serve(listener, admission, router);
         }
         if let Some(listener) = listeners.admin {

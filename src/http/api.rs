@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use super::Guard;
 use super::body::whole_body;
+use super::cors::{self, Cors};
 use super::form::Fields;
+use super::guard::Guard;
 use crate::clock::running;
 use crate::config::Http;
 use crate::proto::Code;
@@ -34,8 +35,8 @@ struct ApiState {
 }
 
 /// Creates the router of the user API: `/x/user/register` and `/x/user/auth`.
-pub fn user_router(services: Arc<Services>, config: &Http) -> Router {
-    router(services, config, |router| {
+pub fn user_router(services: Arc<Services>, config: &Http, cors: Arc<Cors>) -> Router {
+    router(services, config, cors, |router| {
         router
             .route("/x/user/register", post(register))
             .route("/x/user/auth", post(auth))
@@ -43,8 +44,8 @@ pub fn user_router(services: Arc<Services>, config: &Http) -> Router {
 }
 
 /// Creates the router of the group API: `/x/group/create`, `/x/group/join` and `/x/group/quit`.
-pub fn group_router(services: Arc<Services>, config: &Http) -> Router {
-    router(services, config, |router| {
+pub fn group_router(services: Arc<Services>, config: &Http, cors: Arc<Cors>) -> Router {
+    router(services, config, cors, |router| {
         router
             .route("/x/group/create", post(create))
             .route("/x/group/join", post(join))
@@ -56,6 +57,7 @@ pub fn group_router(services: Arc<Services>, config: &Http) -> Router {
 fn router(
     services: Arc<Services>,
     config: &Http,
+    cors: Arc<Cors>,
     routes: impl FnOnce(Router<ApiState>) -> Router<ApiState>,
 ) -> Router {
     let state = ApiState {
@@ -63,25 +65,62 @@ fn router(
         body_limit: config.body,
         timeout: config.timeout,
     };
-    let guard = Guard::new("http.hosts", &config.hosts).for_public_names();
+    let rules = SourceRules {
+        guard: Guard::new("http.hosts", &config.hosts).for_public_names(),
+        cors,
+    };
     routes(Router::new())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
         .layer(middleware::from_fn_with_state(
-            Arc::new(guard),
+            Arc::new(rules),
             check_source,
         ))
 }
 
-/// Passes a request on to its handler, unless it was sent by a page of another web site: that is answered with 403.
-async fn check_source(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let (headers, uri) = (request.headers(), request.uri());
-    let checked = guard.check_host(headers, uri);
-    match checked.and_then(|()| guard.check_page(headers, uri)) {
-        Ok(()) => next.run(request).await,
-        Err(why) => bad_request(StatusCode::FORBIDDEN, why),
+/// The rules by which a listener decides whose requests it serves.
+#[derive(Debug)]
+struct SourceRules {
+    guard: Guard,
+    /// The exceptions from the guard. The listeners of both APIs share them.
+    cors: Arc<Cors>,
+}
+
+impl SourceRules {
+    /// Checks the host of a request, and its page unless CORS lets that in.
+    ///
+    /// # Errors
+    ///
+    /// A text for the client, who is answered with 403.
+    fn check(&self, headers: &HeaderMap, uri: &Uri, is_allowed_origin: bool) -> Result<(), String> {
+        self.guard.check_host(headers, uri)?;
+        if is_allowed_origin {
+            return Ok(());
+        }
+        let checked = self.guard.check_page(headers, uri);
+        checked.inspect_err(|_| self.cors.log_refusal(headers))
     }
+}
+
+/// Passes a request on to its handler, unless it was sent by a page of another web site: that is answered with 403, except
+/// to a page that CORS lets in.
+async fn check_source(
+    State(rules): State<Arc<SourceRules>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (headers, uri) = (request.headers(), request.uri());
+    let origin = rules.cors.allowed_origin(headers);
+    let mut response = match rules.check(headers, uri, origin.is_some()) {
+        Err(why) => bad_request(StatusCode::FORBIDDEN, why),
+        Ok(()) if origin.is_some() && cors::is_preflight(request.method(), headers) => {
+            cors::preflight(headers)
+        }
+        Ok(()) => next.run(request).await,
+    };
+    rules.cors.allow(origin, response.headers_mut());
+    response
 }
 
 async fn register(State(state): State<ApiState>, request: Request) -> Response {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `api` | the handlers of the user API and the group API |
 //! | `body` | bounded reading of request bodies |
+//! | `cors` | which pages of other sites may use the two APIs |
 //! | `exchange` | the state that the service and the socket of a connection share |
 //! | `form` | form fields, parsed as the original stack parses them |
 //! | `guard` | refuses requests from pages of other web sites |
@@ -16,6 +17,7 @@
 
 mod api;
 mod body;
+mod cors;
 mod exchange;
 mod form;
 mod guard;
@@ -24,5 +26,6 @@ mod server;
 
 pub use api::{group_router, user_router};
 pub use body::{BodyError, pass_body, whole_body};
+pub use cors::Cors;
 pub use guard::{Guard, Header};
 pub use server::{Reserved, serve};

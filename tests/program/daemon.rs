@@ -289,6 +289,47 @@ fn bad_flags_exit_with_64() {
     assert!(error.contains("RUST_LOG"), "{error}");
 }
 
+/// Sends a request to the user API as a browser does for a page of this origin, and returns the status.
+fn asked_by_a_page(daemon: &Daemon, origin: &str) -> String {
+    let api = socket_addr(&daemon.addresses().user_api);
+    let mut stream = TcpStream::connect(api).unwrap();
+    let request = format!(
+        "POST /x/user/auth?uid=7 HTTP/1.1\r\nhost: {api}\r\norigin: {origin}\r\nsec-fetch-site: cross-site\r\n\
+         connection: close\r\ncontent-length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn a_refused_origin_is_logged_once_with_the_key_that_lets_it_in() {
+    let daemon = Daemon::start(&[]);
+    for origin in ["http://localhost:5173", "http://localhost:5173", "null"] {
+        assert_eq!(asked_by_a_page(&daemon, origin), "403");
+    }
+    daemon.program.signal("-TERM");
+    let log = daemon.program.end().err;
+    for (origin, listed) in [
+        ("http://localhost:5173", "http://localhost:5173"),
+        ("null", "*"),
+    ] {
+        let advice = format!("add \"{listed}\" to http.cors_origins in the config");
+        let lines = log.lines().filter(|line| line.contains(&advice));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains(&format!("origin=\"{origin}\"")), "{log}");
+    }
+    // The advice is followed.
+    let folder = TempDir::new().unwrap();
+    let config = "[http]\ncors_origins = [\"http://localhost:5173\"]\n";
+    let config = write_config(folder.path(), config);
+    let daemon = Daemon::start(&["--config", &config]);
+    assert_eq!(asked_by_a_page(&daemon, "http://localhost:5173"), "200");
+    assert_eq!(asked_by_a_page(&daemon, "http://localhost:5174"), "403");
+}
+
 #[test]
 fn help_and_version_are_no_errors() {
     assert_eq!(

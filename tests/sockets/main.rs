@@ -16,6 +16,7 @@ mod example;
 mod gateway;
 mod group;
 mod http;
+mod http_cors;
 mod http_forms;
 #[cfg(feature = "admin")]
 mod http_wire;
