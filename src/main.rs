@@ -28,7 +28,7 @@ use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
 use cli::output::StatusLines;
 use cli::signals::Signals;
-use cli::{Cli, Command, DaemonArgs, banner, launch, output, settings, stderr};
+use cli::{Cli, Command, DaemonArgs, banner, launch, output, qr_code, settings, stderr};
 
 /// Allocator of the process. Messages are allocated on one thread and freed on another. The system allocator on Linux
 /// spends a tenth of the time of storing a message on merging free chunks, and uses a third more memory per
@@ -140,8 +140,9 @@ async fn daemon(
         file.write(&imd.addresses())?;
     }
     // Stdout is written in the background: the parent process may read only the addresses file, and never stdout.
-    let status_lines =
-        StatusLines::begin(banner::banner(&imd, public_salt, process_start.elapsed()));
+    let columns = qr_code::columns_of_stdout();
+    let banner = banner::banner(&imd, public_salt, columns, process_start.elapsed());
+    let status_lines = StatusLines::begin(banner);
 
     let failed = tokio::select! {
         biased;

@@ -10,7 +10,7 @@ use std::process::Command;
 use imd::config::ListenHost;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Program, imd, socket_addr, write_config};
+use crate::process::{Daemon, Program, address_on_the_network, imd, socket_addr, write_config};
 use crate::support::post;
 
 #[test]
@@ -193,6 +193,30 @@ fn every_listener_but_that_of_the_admin_api_follows_host() {
                 TcpStream::connect(("::1", port)).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn a_stack_on_all_addresses_shows_those_by_which_other_machines_reach_it() {
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[admin]\ntoken = \"secret\"\n");
+    let mut daemon = Daemon::start(&["--config", &config, "--host", "0.0.0.0"]);
+    while !daemon.banner.last().unwrap().starts_with("Ready in ") {
+        daemon.banner.push(daemon.program.line());
+    }
+    let added = &daemon.banner[4..daemon.banner.len() - 1];
+    let addresses = daemon.addresses();
+    let port = |url: &str| socket_addr(url).port();
+    let admin = port(&addresses.admin.unwrap());
+    match address_on_the_network() {
+        Some(ip) => {
+            let gateway = format!("{ip}:{}", port(&addresses.gateway));
+            let console = format!("http://{ip}:{admin}");
+            assert_eq!(added.len(), 2, "no code outside of a terminal: {added:?}");
+            assert!(added[0].starts_with("On the LAN ") && added[0].contains(&gateway));
+            assert!(added[1].starts_with("Console    ") && added[1].contains(&console));
+        }
+        None => assert_eq!(added, [""; 0]),
     }
 }
 

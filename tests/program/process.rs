@@ -4,7 +4,7 @@
 //! written.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -364,6 +364,15 @@ impl Daemon {
 /// Returns the address in the URL of an HTTP API.
 pub fn socket_addr(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").parse().unwrap()
+}
+
+/// Returns the IPv4 address of this machine on its network, or `None` if it is in none.
+pub fn address_on_the_network() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // This sends nothing: the system only chooses the address from which it would send.
+    socket.connect("203.0.113.1:9").ok()?;
+    let ip = socket.local_addr().unwrap().ip();
+    (!ip.is_loopback()).then_some(ip)
 }
 
 /// Reads the file of addresses of a daemon.

@@ -1,4 +1,4 @@
-//! The program in a terminal: line editing in `imd chat`, and questions that a person answers.
+//! The program in a terminal: line editing in `imd chat`, questions that a person answers, and the code for a phone.
 //!
 //! The test plays the screen and the keyboard of a pseudo-terminal.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 
-use crate::process::Daemon;
+use crate::process::{Daemon, address_on_the_network};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -148,6 +148,20 @@ fn pasted_lines_are_all_sent() {
     // Ctrl-D on an empty line ends the input.
     ann.types("\u{4}");
     assert!(ann.ends());
+}
+
+#[test]
+fn a_stack_that_other_machines_reach_shows_a_qr_code() {
+    if address_on_the_network().is_none() {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+    command.args(["--any-port", "--host", "0.0.0.0"]);
+    let mut daemon = Terminal::run(command);
+    daemon.shows("On the LAN ");
+    // The lower edge of the square in a corner of the code, and the margin beside it.
+    daemon.shows("\n████▄▄▄▄▄▄▄█");
+    daemon.shows("Ready in ");
 }
 
 #[test]
