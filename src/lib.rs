@@ -92,7 +92,8 @@
 //! |---|---|
 //! | `durable` | the store in a folder, for a config with `store.path` |
 //! | `admin` | the admin API and its console, for a config with `[admin]` |
-//! | `cli` | the program `imd`, with both of the above |
+//! | `tls` | TLS on all listeners, for a config with `[tls]` |
+//! | `cli` | the program `imd`, with all of the above |
 //!
 //! A config that asks for a part which the build lacks is refused at the start, with the name of the feature.
 //!
@@ -101,7 +102,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`listener`] | accepts connections, within limits |
-//! | [`transport`] | moves the bytes of a connection: plain TCP |
+//! | [`transport`] | moves the bytes of a connection: plain TCP, or TLS |
 //! | [`codec`] | splits bytes into frames, and joins frames to bytes |
 //! | [`session`] | runs one connection: a task that reads, lets a handler answer, and writes |
 //! | [`gateway`] | the handler that answers with the address of an access server |
@@ -126,6 +127,7 @@
 //! | [`config`] | the model of imd.toml |
 //! | [`proto`] | the messages, commands and error codes of the wire contract |
 //! | [`id`], [`idgen`] | the ids of users, groups, versions and messages; snowflake ids |
+//! | [`tls`] | certificates, the handshake of an accepted connection, and the local CA |
 //! | [`clock`], [`metrics`], [`task_group`] | time, counters, and tasks that end together |
 //! | [`text`], [`file_target`], [`byte_size`], [`number`] | reading and writing files, sizes with units, ids in JSON |
 //! | `sharded`, `phc` | maps with many locks; password hashes |
@@ -179,6 +181,7 @@ pub mod stack;
 pub mod store;
 pub mod task_group;
 pub mod text;
+pub mod tls;
 pub mod transport;
 
 /// Compiles and runs the Rust snippets of the README.

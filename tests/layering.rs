@@ -26,7 +26,7 @@ const TIERS: &[&[&str]] = &[
         "text",
         "file_target",
     ],
-    &["codec"],
+    &["codec", "tls"],
     &["transport", "command"],
     &["idgen", "client", "metrics", "lab"],
     &["config", "load"],
@@ -91,11 +91,13 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("directory/local.rs", &["daemon"]),
     // The HTTP APIs are served over TCP alone.
     ("transport/tcp.rs", &["http"]),
+    ("transport/tls.rs", &[]),
     ("transport/pipe.rs", &[]),
 ];
 
 /// The modules that may name tokio's sockets: those that dial or listen, and the transport. The session is not one of them.
-const WITH_SOCKETS: [&str; 9] = [
+const WITH_SOCKETS: [&str; 10] = [
+    "tls",
     "transport",
     "client",
     "load",

@@ -5,11 +5,14 @@
 //! WebSocket has, its control frames and its close frame, the other variants answer with nothing.
 //!
 //! Two rules hold for every variant. A `poll_*` method that returns `Pending` wakes the task of its last caller. A
-//! `try_*` method never waits, and reports [`WouldBlock`](io::ErrorKind::WouldBlock) instead.
+//! `try_*` method never waits, and reports [`WouldBlock`](io::ErrorKind::WouldBlock) instead. Whoever writes offers the bytes
+//! that were not taken again, before any others.
 
 #[cfg(test)]
 pub mod pipe;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod websocket;
 
 use std::future::poll_fn;
@@ -23,6 +26,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::tls::{MaybeTls, ServerStream};
 pub use tcp::discard;
 pub use websocket::{End, UpgradeError, WebSocket, upgrade};
 
@@ -31,6 +35,9 @@ pub use websocket::{End, UpgradeError, WebSocket, upgrade};
 pub enum Transport {
     /// A TCP connection without encryption.
     Tcp(TcpStream),
+    /// A TLS connection over TCP.
+    #[cfg(feature = "tls")]
+    Tls(tls::Tls),
     /// A WebSocket over another transport. In a box, since idle connections of the other kinds would pay for its size.
     WebSocket(Box<WebSocket>),
     /// A connection within this process, for tests that need no socket.
@@ -44,6 +51,18 @@ impl From<TcpStream> for Transport {
     }
 }
 
+impl From<ServerStream> for Transport {
+    fn from(stream: ServerStream) -> Self {
+        match stream {
+            MaybeTls::Plain(stream) => Transport::Tcp(stream),
+            #[cfg(feature = "tls")]
+            MaybeTls::Tls(stream) => Transport::Tls(tls::Tls::new(stream)),
+            #[cfg(not(feature = "tls"))]
+            MaybeTls::Tls(stream) => Transport::Tcp(*stream),
+        }
+    }
+}
+
 impl Transport {
     /// Returns the local address by which the peer came.
     ///
@@ -53,6 +72,8 @@ impl Transport {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Transport::Tcp(stream) => stream.local_addr(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().local_addr(),
             Transport::WebSocket(socket) => socket.inner().local_addr(),
             #[cfg(test)]
             Transport::Pipe(_) => Ok(pipe::ADDRESS),
@@ -68,6 +89,8 @@ impl Transport {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(stream) => stream.poll_read_ready(cx),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.poll_read_ready(cx),
             Transport::WebSocket(socket) => socket.poll_read_ready(cx),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_read_ready(cx),
@@ -93,6 +116,8 @@ impl Transport {
             // This is used instead of `try_read`: after a short read it knows that the socket is empty, which saves the
             // system call that would report it.
             Transport::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, &mut into.limit(limit)),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.poll_read(cx, into, limit),
             Transport::WebSocket(socket) => socket.poll_read(cx, into, limit),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_read(cx, into, limit),
@@ -108,6 +133,8 @@ impl Transport {
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(stream) => stream.poll_write_ready(cx),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.poll_write_ready(cx),
             Transport::WebSocket(socket) => socket.inner().poll_write_ready(cx),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_write_ready(cx),
@@ -123,6 +150,8 @@ impl Transport {
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.try_write(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.try_write(bytes),
             Transport::WebSocket(socket) => socket.inner_mut().try_write(bytes),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.try_write(bytes),
@@ -142,6 +171,8 @@ impl Transport {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.poll_write(cx, bytes),
             Transport::WebSocket(socket) => socket.inner_mut().poll_write(cx, bytes),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.poll_write(cx, bytes),
@@ -171,6 +202,8 @@ impl Transport {
     pub async fn close_writing(&mut self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown().await,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.close_writing().await,
             Transport::WebSocket(socket) => Box::pin(socket.inner_mut().close_writing()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => {
@@ -184,6 +217,8 @@ impl Transport {
     pub fn reset_on_drop(&mut self) {
         match self {
             Transport::Tcp(stream) => tcp::reset_on_drop(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tcp::reset_on_drop(tls.tcp()),
             Transport::WebSocket(socket) => socket.inner_mut().reset_on_drop(),
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.reset_on_drop(),
@@ -208,6 +243,8 @@ impl Transport {
     async fn discard(&mut self) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => discard(stream).await,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => discard(tls.tcp()).await,
             Transport::WebSocket(socket) => Box::pin(socket.inner_mut().discard()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.discard().await,
@@ -219,6 +256,8 @@ impl Transport {
     pub async fn hung_up(&self) {
         match self {
             Transport::Tcp(stream) => tcp::hung_up(stream).await,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tcp::hung_up(tls.tcp()).await,
             Transport::WebSocket(socket) => Box::pin(socket.inner().hung_up()).await,
             #[cfg(test)]
             Transport::Pipe(pipe) => pipe.hung_up().await,
