@@ -14,6 +14,7 @@ use crate::registry::{FaultyRegistry, WebSocketAddresses};
 use crate::service::{InboxReport, MAX_REPORTED_INBOXES, Report, Services};
 use crate::session::SessionIds;
 use crate::store::{ReplaceError, SNAPSHOT_LIMIT, SaveError, Snapshot, Store};
+use crate::tls::Acceptor;
 
 /// The parts of an `imd` that its gateway, its access servers, its HTTP APIs and its resets share.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Core {
     pub websockets: Arc<WebSocketAddresses>,
     /// Limits the connections of all listeners together.
     pub admission: Admission,
+    /// Makes the TLS handshakes of all listeners, if they speak TLS.
+    pub acceptor: Acceptor,
     /// Gives out the ids of all sessions, so that no two listeners use the same one.
     pub session_ids: SessionIds,
     /// Keeps users, groups, inboxes and read marks. Clients reach it through the services only. The admin API, resets and

@@ -82,7 +82,7 @@ impl Gateway {
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(servers)),
         };
-        serve_server(listeners, &core.admission, manager, context);
+        serve_server(listeners, &core.admission, &core.acceptor, manager, context);
         Ok(gateway)
     }
 

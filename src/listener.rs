@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::codec::Framing;
 use crate::session::{Connection, Handler, ListenerContext, Pause, SessionManager};
 use crate::task_group::TaskGroup;
+use crate::tls::Acceptor;
 use crate::transport::Transport;
 
 /// How many connections the system queues until they are accepted.
@@ -230,10 +231,11 @@ pub struct BindError {
 }
 
 /// Serves the sessions of a server on its listeners, and closes those that miss a deadline. `context` makes what the
-/// sessions of one listener share.
+/// sessions of one listener share, and `acceptor` the TLS handshakes, if there are any.
 pub fn serve_server<H: Handler>(
     listeners: Listeners,
     admission: &Admission,
+    acceptor: &Acceptor,
     manager: &Arc<SessionManager>,
     context: impl Fn(Framing) -> ListenerContext<H>,
 ) {
@@ -241,14 +243,14 @@ pub fn serve_server<H: Handler>(
     serve_sessions(
         listeners.frames,
         admission.clone(),
-        Handshake::default(),
+        Handshake::frames(acceptor.clone()),
         context(Framing::LengthPrefix),
     );
     if let Some(listener) = listeners.websocket {
         serve_sessions(
             listener,
             admission.clone(),
-            Handshake::websocket(),
+            Handshake::websocket(acceptor.clone()),
             context(Framing::WebSocket),
         );
     }
@@ -267,9 +269,8 @@ fn serve_sessions<H: Handler>(
     let pause = Arc::clone(context.manager.pause_state());
     let session_tasks = tasks.clone();
     let open = move |stream: TcpStream, peer, permit: ConnectionPermit| {
-        let transport = Transport::from(stream);
         if handshake.is_none() {
-            if let Some(connection) = open_session(transport, peer, &context) {
+            if let Some(connection) = open_session(stream.into(), peer, &context) {
                 session_tasks.spawn(connection.run(permit));
             }
             return;
@@ -277,7 +278,7 @@ fn serve_sessions<H: Handler>(
         let (handshake, context) = (handshake.clone(), Arc::clone(&context));
         session_tasks.spawn(async move {
             // In a box, so that the task of an open session has no room for the handshake.
-            let done = Box::pin(handshake.perform(transport, peer, &context)).await;
+            let done = Box::pin(handshake.perform(stream, peer, &context)).await;
             let connection = done.and_then(|transport| open_session(transport, peer, &context));
             drop((handshake, context));
             if let Some(connection) = connection {

@@ -49,12 +49,18 @@ fn the_shipped_file_has_every_key() {
     every.admin.token = Some("a secret".to_owned().into());
     every.store.keep = Some(Duration::from_secs(30 * 24 * 3600));
     every.store.max_inbox = Some(100_000);
+    every.tls.cert = Some("cert.pem".into());
+    every.tls.key = Some("key.pem".into());
+    every.tls.ca_dir = Some("ca".into());
     // Keys without a default are comments in the shipped file.
     let shipped = SHIPPED
         .replace("# advertise", "advertise")
         .replace("# token", "token")
         .replace("# keep", "keep")
-        .replace("# max_inbox", "max_inbox");
+        .replace("# max_inbox", "max_inbox")
+        .replace("# cert", "cert")
+        .replace("# key", "key")
+        .replace("# ca_dir", "ca_dir");
     assert_eq!(keys(&shipped), keys(&every.to_toml().unwrap()));
 }
 
@@ -125,6 +131,30 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "imd.toml:1: registry.heartbeat: must be less than",
         ),
         ("roles = []", "imd.toml:1: roles: names none"),
+        (
+            "[tls]\ncert = \"cert.pem\"",
+            "imd.toml:2: tls.cert: needs tls.key beside it",
+        ),
+        (
+            "[tls]\nkey = \"key.pem\"",
+            "imd.toml:2: tls.key: needs tls.cert beside it",
+        ),
+        (
+            "[tls]\ncert = \"a\"\nkey = \"b\"\nlocal_ca = true",
+            "imd.toml:4: tls.local_ca: issues a certificate, and tls.cert names another one",
+        ),
+        (
+            "[tls]\nca_dir = \"ca\"",
+            "imd.toml:2: tls.ca_dir: does nothing without tls.local_ca = true",
+        ),
+        (
+            "[tls]\nplain = true",
+            "imd.toml:2: tls.plain: does nothing without TLS",
+        ),
+        (
+            "[tls]\ncert = \" \"\nkey = \"b\"",
+            "imd.toml:2: tls.cert: \" \" is blank: name a file",
+        ),
         (
             "seed = 1\nroles = [\"access\", \"access\"]",
             "imd.toml:2: roles: names one twice",

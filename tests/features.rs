@@ -12,6 +12,7 @@ fn refused(toml: &str) -> Option<String> {
 #[test]
 fn a_config_that_asks_for_a_missing_part_is_refused_by_key_line_and_feature() {
     let (durable, admin) = (cfg!(feature = "durable"), cfg!(feature = "admin"));
+    let tls = cfg!(feature = "tls");
     for (toml, feature, is_built, place) in [
         (
             "[store]\npath = \"data\"\n",
@@ -32,6 +33,18 @@ fn a_config_that_asks_for_a_missing_part_is_refused_by_key_line_and_feature() {
             "imd.toml:1: admin.listen: ",
         ),
         ("[admin]\n", "admin", admin, "imd.toml:1: admin.listen: "),
+        (
+            "[tls]\nlocal_ca = true\n",
+            "tls",
+            tls,
+            "imd.toml:2: tls.local_ca: ",
+        ),
+        (
+            "[tls]\nkey = \"key.pem\"\ncert = \"cert.pem\"\n",
+            "tls",
+            tls,
+            "imd.toml:3: tls.cert: ",
+        ),
     ] {
         let Some(error) = refused(toml) else {
             assert!(is_built, "{toml}");
@@ -48,6 +61,7 @@ fn a_config_that_asks_for_a_missing_part_is_refused_by_key_line_and_feature() {
         "",
         "[admin]\nenabled = false\nlisten = \"127.0.0.1:0\"\n",
         "[store]\nkeep = \"1h\"\n",
+        "[tls]\n",
     ] {
         assert_eq!(refused(toml), None, "{toml}");
     }

@@ -73,7 +73,7 @@ const ABOVE: [&str; 3] = ["lib", "main", "cli"];
 /// Modules that may use only the listed modules, although their tier would allow more.
 const NARROW: &[(&str, &[&str])] = &[
     // The client is meant to become a crate of its own.
-    ("client", &["codec", "id", "proto"]),
+    ("client", &["codec", "id", "proto", "tls"]),
     ("load", &["codec", "metrics", "proto"]),
 ];
 

@@ -136,7 +136,13 @@ impl Settings {
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
             handler: AccessHandler::new(Arc::clone(&core.services)),
         };
-        serve_server(listeners, &core.admission, &manager, context);
+        serve_server(
+            listeners,
+            &core.admission,
+            &core.acceptor,
+            &manager,
+            context,
+        );
         manager
     }
 }
@@ -160,13 +166,16 @@ impl Told {
     }
 
     /// Returns the address that WebSocket clients of a listener on `addr` are told. A port that the config advertises is that
-    /// of the other listener.
-    fn websocket_at(&self, addr: SocketAddr) -> WebSocketAddress {
-        match (&self.websocket, &self.host) {
-            (Some(url), _) => WebSocketAddress::Url(url.clone()),
-            (None, Some(host)) => WebSocketAddress::At(host.clone().without_port().at(addr.port())),
-            (None, None) => WebSocketAddress::At(addr.to_string()),
+    /// of the other listener. `is_secure` says whether they have to use TLS.
+    fn websocket_at(&self, addr: SocketAddr, is_secure: bool) -> WebSocketAddress {
+        if let Some(url) = &self.websocket {
+            return WebSocketAddress::Url(url.clone());
         }
+        let addr = match &self.host {
+            Some(host) => host.clone().without_port().at(addr.port()),
+            None => addr.to_string(),
+        };
+        WebSocketAddress::At { addr, is_secure }
     }
 }
 
@@ -192,8 +201,9 @@ impl AccessServer {
         let ws_addr = ws_addr.transpose()?;
         let advertised = told.at(addr);
         if let Some(ws_addr) = ws_addr {
+            let is_secure = core.acceptor.requires_tls();
             core.websockets
-                .enter(&advertised, told.websocket_at(ws_addr));
+                .enter(&advertised, told.websocket_at(ws_addr, is_secure));
         }
         let settings = Settings::from(config);
         let manager = settings.serve(name, listeners, &core);

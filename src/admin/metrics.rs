@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -86,6 +87,8 @@ fn gauges(deps: &Deps) -> Registry {
         registry.register(name, about, gauge);
     }
 
+    certificate_end(deps, &mut registry);
+
     let (leases, remaining) = (
         Gauge::<i64>::default(),
         Family::<At, Gauge<f64, AtomicU64>>::default(),
@@ -123,6 +126,21 @@ fn gauges(deps: &Deps) -> Registry {
     reclaimed_space(reclaim, &mut registry);
     process(&mut registry);
     registry
+}
+
+/// Adds the gauge of when the certificate ends.
+fn certificate_end(deps: &Deps, registry: &mut Registry) {
+    let gauge = Gauge::<i64>::default();
+    let end = deps.core.acceptor.certificate_end();
+    let end = end.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let end = end.map_or(0, |end| end.as_secs());
+    gauge.set(i64::try_from(end).unwrap_or(i64::MAX));
+    registry.register_with_unit(
+        "imd_tls_certificate_end_timestamp",
+        "Unix time at which the certificate ends",
+        Unit::Seconds,
+        gauge,
+    );
 }
 
 /// Adds the gauges of how the store gives space back to the disk.

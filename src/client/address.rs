@@ -1,4 +1,4 @@
-//! Where a client connects to: host and port, or the URL of a WebSocket.
+//! Where a client connects to: host and port, or a URL for TLS or a WebSocket.
 //!
 //! Serves [`Client::connect`](super::Client::connect) and its siblings, which take an [`Address`] in each of the forms in
 //! which tokio takes the address of a TCP connection.
@@ -11,10 +11,11 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use super::ClientError;
 
-/// The port of a `ws://` URL that names none.
-const WS_PORT: u16 = 80;
+/// The schemes of URLs, with the port of a URL that names none.
+const SCHEMES: [(&str, Option<u16>); 3] = [("tls", None), ("ws", Some(80)), ("wss", Some(443))];
 
-/// What a client can connect to. A text is `host:port`, or a URL such as `ws://127.0.0.1:10100`.
+/// What a client can connect to. A text is `host:port`, or a URL: `tls://host:port` for TLS, `ws://host:port` for a WebSocket,
+/// and `wss://host:port` for both.
 pub trait Address: Send {
     /// Returns the address in the form that the client uses.
     fn endpoint(self) -> Endpoint;
@@ -35,8 +36,35 @@ impl Endpoint {
     /// Returns the URL of a WebSocket, if the address is one.
     pub(super) fn websocket(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Text(text) if text.starts_with("ws://") => Some(text),
+            Kind::Text(text) if matches!(scheme(text), Some("ws" | "wss")) => Some(text),
             _ => None,
+        }
+    }
+
+    /// Returns whether the connection has TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(&self.0, Kind::Text(text) if matches!(scheme(text), Some("tls" | "wss")))
+    }
+
+    /// Returns the host of a URL, for which the server's certificate has to be valid. Empty if the address is no URL.
+    #[cfg(feature = "tls")]
+    pub(super) fn host(&self) -> String {
+        let Kind::Text(text) = &self.0 else {
+            return String::new();
+        };
+        let (host, _) = host_of_url(text).unwrap_or_default();
+        // A zone is of this machine only, and in no certificate.
+        host.split_once('%')
+            .map_or(host.as_str(), |(host, _)| host)
+            .to_owned()
+    }
+
+    /// Returns the address of another server which a gateway at this address has named as host:port: it is spoken to in the
+    /// same way.
+    pub(super) fn beside(&self, addr: String) -> String {
+        match self.is_tls() {
+            true => format!("tls://{addr}"),
+            false => addr,
         }
     }
 
@@ -69,13 +97,21 @@ impl Endpoint {
 fn host_of_url(text: &str) -> io::Result<(String, u16)> {
     let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{text}: {why}"));
     let uri: Uri = text.parse().map_err(|_| wrong("this is no URL"))?;
-    if uri.scheme_str() != Some("ws") {
-        return Err(wrong("a URL begins with ws:// here"));
-    }
+    let known = SCHEMES.iter().find(|(name, _)| scheme(text) == Some(*name));
+    let Some((_, port)) = known else {
+        return Err(wrong("a URL begins with tls://, ws:// or wss:// here"));
+    };
     let host = uri.host().ok_or_else(|| wrong("the URL has no host"))?;
     // An IPv6 address is looked up without its brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(WS_PORT)))
+    let port = uri.port_u16().or(*port);
+    let port = port.ok_or_else(|| wrong("the URL has no port"))?;
+    Ok((host.to_owned(), port))
+}
+
+/// Returns the scheme of a URL. None if the text is none.
+fn scheme(text: &str) -> Option<&str> {
+    text.split_once("://").map(|(scheme, _)| scheme)
 }
 
 /// Makes types addresses, by how each becomes a [`Kind`].
@@ -105,4 +141,28 @@ addresses! {
     String => |text| Kind::Text(text);
     &String => |text| Kind::Text(text.clone());
     Endpoint => |endpoint| endpoint.0;
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_whether_there_is_tls_and_a_websocket_and_whom_the_certificate_has_to_name() {
+        for (text, is_tls, is_websocket, host) in [
+            ("tls://[::1]:7", true, false, "::1"),
+            ("tls://im.example:7/", true, false, "im.example"),
+            ("wss://127.0.0.1", true, true, "127.0.0.1"),
+            ("ws://h:7/path", false, true, "h"),
+            ("h:7", false, false, ""),
+        ] {
+            let endpoint = text.endpoint();
+            let found = (endpoint.is_tls(), endpoint.websocket().is_some());
+            assert_eq!(
+                (found, endpoint.host().as_str()),
+                ((is_tls, is_websocket), host)
+            );
+        }
+        assert!(host_of_url("tls://h").is_err() && host_of_url("tcp://h:1").is_err());
+    }
 }

@@ -26,6 +26,9 @@ pub enum ClientError {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The TLS handshake failed: the server's certificate is not trusted, or it speaks no TLS.
+    #[error("no connection by TLS: {0}")]
+    Tls(std::io::Error),
     /// The request is too long for a frame, and was not sent.
     #[error(transparent)]
     TooLong(#[from] crate::codec::FrameTooLong),

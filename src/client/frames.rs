@@ -1,12 +1,9 @@
-//! The frames of a client's connection, over TCP or over a WebSocket.
+//! The frames of a client's connection, over TCP or over a WebSocket, with TLS or without.
 //!
 //! Serves [`Client`](super::Client), which sends and receives messages and need not know how they travel.
 
-use std::net::SocketAddr;
-
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -16,6 +13,7 @@ use super::ClientError;
 use super::address::Endpoint;
 use crate::codec::{FrameCodec, FrameTooLong, MAX_FRAME};
 use crate::proto::Payload;
+use crate::tls::ClientStream;
 
 /// How much a WebSocket reads at once, in bytes.
 const READ: usize = 16 * 1024;
@@ -24,29 +22,27 @@ const READ: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) enum Frames {
     /// Each with a length before it.
-    LengthPrefix(Framed<TcpStream, FrameCodec>),
+    LengthPrefix(Framed<ClientStream, FrameCodec>),
     /// Each as a binary message.
-    WebSocket(Box<WebSocketStream<TcpStream>>),
+    WebSocket(Box<WebSocketStream<ClientStream>>),
 }
 
 impl Frames {
-    /// Opens a connection, and returns the peer's address with its frames.
+    /// Takes over a connection to this address, and upgrades it if the address is the URL of a WebSocket.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Io`], and [`ClientError::WebSocket`] when the server refuses the upgrade.
-    pub async fn open(endpoint: &Endpoint) -> Result<(Frames, SocketAddr), ClientError> {
-        let stream = endpoint.connect().await?;
-        let peer = stream.peer_addr()?;
+    /// [`ClientError::WebSocket`] when the server refuses the upgrade.
+    pub async fn over(stream: ClientStream, endpoint: &Endpoint) -> Result<Frames, ClientError> {
         let Some(url) = endpoint.websocket() else {
-            return Ok((Frames::LengthPrefix(Framed::new(stream, FrameCodec)), peer));
+            return Ok(Frames::LengthPrefix(Framed::new(stream, FrameCodec)));
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
         let (socket, _) = client_async_with_config(url, stream, Some(config)).await?;
-        Ok((Frames::WebSocket(Box::new(socket)), peer))
+        Ok(Frames::WebSocket(Box::new(socket)))
     }
 
     /// Sends a message.

@@ -1,15 +1,17 @@
 //! An async client of the wire contract.
 //!
-//! Serves tests, and the commands of `imd` that act as a user. Uses only the codec and the messages of `imd`, so it
+//! Serves tests, and the commands of `imd` that act as a user. Uses only the codec, the messages and the TLS of `imd`, so it
 //! works against the distributed stack too. It knows the differences between the two: replies without ids, pages
 //! without versions, and messages that are pushed instead of notified.
 
 mod address;
+mod connector;
 mod error;
 mod frames;
 mod page;
 
 pub use address::{Address, Endpoint};
+pub use connector::Connector;
 pub use error::ClientError;
 pub use page::{Message, MessageKind, Page};
 
@@ -19,17 +21,14 @@ use std::time::Duration;
 
 use crate::id::{GroupId, MsgId, Uid, Version};
 use crate::proto::{
-    Base, Cmd, Code, Error, Payload, ReqAcceptP2pMsgAck, ReqAccessServer, ReqLogin, ReqLogout,
-    ReqPing, ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
-    ResSelectAccessServerForClient, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
+    Base, Cmd, Code, Error, Payload, ReqAcceptP2pMsgAck, ReqLogin, ReqLogout, ReqPing,
+    ReqSendGroupMsg, ReqSendP2pMsg, ReqSyncMsg, ResAcceptP2pMsgAck, ResLogout, ResNotify,
+    ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
 use bytes::Bytes;
 use frames::Frames;
 use page::Seen;
 use prost::Message as _;
-
-/// How long a connect and an answer may take, unless [`Client::set_timeout`] changes it.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many pushed messages are kept for [`Client::next_event`]. Pending notifies are merged into one.
 const MAX_EVENTS: usize = 1024;
@@ -70,65 +69,33 @@ pub struct Sent {
     pub msg_id: String,
 }
 
-/// Asks a gateway for the address of an access server: `host:port`, or the URL of a WebSocket if the gateway's address is one
-/// too.
+/// Asks a gateway for the address of an access server: `host:port`, or a URL if the gateway's address is one too.
 ///
 /// # Errors
 ///
-/// [`ClientError::Refused`] with code 92001 if no access server is available; other errors if the gateway can't be reached
-/// or does not answer in 10 s.
+/// Those of [`Connector::ask_gateway`].
 pub async fn ask_gateway(gateway: impl Address) -> Result<String, ClientError> {
-    let endpoint = gateway.endpoint();
-    let (mut frames, _) = open(&endpoint, TIMEOUT).await?;
-    let request = ReqAccessServer {
-        cmd: Cmd::ReqAccessServer.number(),
-        ..Default::default()
-    };
-    let answer = async {
-        frames.send(&request).await?;
-        let frame = frames.next().await?;
-        if Base::decode(frame.clone())?.cmd != Cmd::ReqAccessServer.number() {
-            return Err(error_of(&frame)?);
-        }
-        let reply = ResSelectAccessServerForClient::decode(frame)?;
-        check(reply.err_code, reply.err_str)?;
-        Ok(match endpoint.websocket() {
-            Some(_) if !reply.ws_addr.is_empty() => reply.ws_addr,
-            _ => reply.addr,
-        })
-    };
-    tokio::time::timeout(TIMEOUT, answer)
-        .await
-        .map_err(|_| ClientError::Timeout)?
+    Connector::default().ask_gateway(gateway).await
 }
 
 impl Client {
     /// Asks a gateway for an access server, and connects to it: over a WebSocket if the address is a URL such as
-    /// `ws://127.0.0.1:10100`.
+    /// `ws://127.0.0.1:10100`, and with TLS if it begins with `tls://` or `wss://`.
     ///
     /// # Errors
     ///
-    /// Those of [`ask_gateway`] and [`connect_to`](Self::connect_to).
+    /// Those of [`Connector::connect`].
     pub async fn connect(gateway: impl Address) -> Result<Client, ClientError> {
-        Client::connect_to(ask_gateway(gateway).await?).await
+        Connector::default().connect(gateway).await
     }
 
     /// Connects to an access server.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Io`] or [`ClientError::Timeout`] if it can't be reached in 10 s.
+    /// Those of [`Connector::connect_to`].
     pub async fn connect_to(access: impl Address) -> Result<Client, ClientError> {
-        let (frames, peer) = open(&access.endpoint(), TIMEOUT).await?;
-        let (events, seen) = (VecDeque::new(), Seen::default());
-        Ok(Client {
-            frames,
-            peer,
-            uid: None,
-            timeout: TIMEOUT,
-            events,
-            seen,
-        })
+        Connector::default().connect_to(access).await
     }
 
     /// Returns the address of the access server.
@@ -380,12 +347,6 @@ impl Client {
         }
         Ok(())
     }
-}
-
-async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<(Frames, SocketAddr), ClientError> {
-    tokio::time::timeout(timeout, Frames::open(endpoint))
-        .await
-        .map_err(|_| ClientError::Timeout)?
 }
 
 /// Returns whether a frame of the command 20003 is a pushed message and not a reply. The original stack pushes messages as

@@ -26,6 +26,13 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
             "set admin.enabled = false, or leave [admin] out",
         ));
     }
+    if config.tls.is_on() && !cfg!(feature = "tls") {
+        let key = match config.tls.local_ca {
+            true => "tls.local_ca",
+            false => "tls.cert",
+        };
+        return Err(missing(key, "tls", "leave [tls] out"));
+    }
     Ok(())
 }
 

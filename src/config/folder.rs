@@ -1,6 +1,6 @@
-//! Resolves `store.path` to an absolute path.
+//! Resolves the paths of the config to absolute ones.
 //!
-//! Serves the validation of a config and the durable store. The path is resolved in one place, so that what was checked
+//! Serves the validation of a config, the durable store, and TLS. A path is resolved in one place, so that what was checked
 //! is what is opened.
 
 use std::ffi::OsStr;
@@ -25,13 +25,23 @@ impl Store {
         if path.as_os_str().is_empty() {
             return Err("names no folder: leave the key out to keep everything in memory".into());
         }
-        if path.to_str().is_some_and(|path| path.trim().is_empty()) {
-            return Err(format!("{path:?} is blank: name a folder"));
-        }
-        let folder = expand_home(path, std::env::home_dir())?;
-        let folder = absolute(&folder).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Some(folder))
+        resolve(path, "folder").map(Some)
     }
+}
+
+/// Returns the absolute path of a file or folder that a config names, with the home folder in place of a `~` at the
+/// beginning. `kind` is the word for it in errors.
+///
+/// # Errors
+///
+/// A message for the user if the path is blank, begins with the home folder of another user or with one that is not known,
+/// or can't be made absolute.
+pub(super) fn resolve(path: &Path, kind: &str) -> Result<PathBuf, String> {
+    if path.to_str().is_some_and(|path| path.trim().is_empty()) {
+        return Err(format!("{path:?} is blank: name a {kind}"));
+    }
+    let expanded = expand_home(path, std::env::home_dir())?;
+    absolute(&expanded).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Replaces a `~` at the beginning of a path by the home folder.

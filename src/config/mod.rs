@@ -16,6 +16,7 @@
 //! | `host` | the parser of hosts |
 //! | `listen` | the parser of listeners' addresses, which resolves names |
 //! | `origin` | the check of `http.cors_origins` |
+//! | `tls` | the table `[tls]` |
 //! | `validate` | the checks of all values |
 
 mod admin;
@@ -32,6 +33,7 @@ mod listen;
 mod origin;
 mod quirks;
 mod roles;
+mod tls;
 mod validate;
 
 pub use admin::{Admin, Secret};
@@ -43,6 +45,7 @@ pub use listen::{BadListen, ListenHost};
 pub use origin::ANY_ORIGIN;
 pub use quirks::Quirks;
 pub use roles::{Role, Roles};
+pub use tls::{CertificateSource, Tls};
 pub use validate::FEWEST_CONNECTIONS;
 
 use std::fmt;
@@ -95,6 +98,8 @@ pub struct Config {
     pub store: Store,
     /// The table `[http]`.
     pub http: Http,
+    /// The table `[tls]`.
+    pub tls: Tls,
     /// The table `[idgen]`.
     pub idgen: Idgen,
     /// The table `[shutdown]`.

@@ -53,6 +53,7 @@ impl Config {
         self.check_limits()?;
         self.check_listeners()?;
         self.check_store()?;
+        self.tls.check()?;
         self.check_faults()?;
         self.check_hosts()?;
         self.http.check_cors_origins()?;

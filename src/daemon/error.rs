@@ -54,6 +54,14 @@ pub enum StartError {
     /// A user or a group of the config could not be created in the store.
     #[error(transparent)]
     Fixture(#[from] FixtureError),
+    /// The certificate of `[tls]` can't be used.
+    #[error("{key}: {why}")]
+    Tls {
+        /// The config key of the file or the CA that is wrong, such as `tls.cert`.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The folder of the store could not be opened.
     #[cfg(feature = "durable")]
     #[error("store.path: {0}")]

@@ -10,6 +10,7 @@
 //! | `addresses` | the addresses that clients dial |
 //! | `cleaning` | the task that removes old messages |
 //! | `runtime` | the async runtime of the program |
+//! | `tls` | the certificate of a stack |
 
 mod addresses;
 mod cleaning;
@@ -18,6 +19,7 @@ mod lab;
 mod people;
 mod runtime;
 mod start;
+mod tls;
 
 pub use addresses::{AccessAddress, Addresses, dialable, websocket_url};
 pub use error::StartError;
@@ -27,6 +29,7 @@ pub use runtime::runtime;
 pub use crate::service::Report;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +61,10 @@ pub struct Imd {
     stack: Arc<Stack>,
     http_servers: HttpServers,
     reset: Arc<Reset>,
-    /// Ends the task that removes old messages.
-    cleaning: TaskGroup,
+    /// The file with the certificate of the local CA, if it issues the stack's certificate.
+    ca_certificate: Option<PathBuf>,
+    /// Ends the tasks that remove old messages, and that keep the certificate up to date.
+    upkeep: TaskGroup,
     /// How long a shutdown waits for clients to read what was written to them: `shutdown.grace` of the config.
     grace: Duration,
 }
@@ -219,6 +224,17 @@ impl Imd {
         self.stack.core.admission.room()
     }
 
+    /// Returns whether the listeners speak TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.stack.core.acceptor.is_tls()
+    }
+
+    /// Returns the file with the certificate of the local CA, which clients have to trust. None if the listeners do not speak
+    /// TLS, or with a certificate from elsewhere.
+    pub fn ca_certificate(&self) -> Option<&Path> {
+        self.ca_certificate.as_deref()
+    }
+
     /// Returns the counters of this stack, such as those of its frames, connections and commits.
     pub fn metrics(&self) -> &Metrics {
         &self.stack.core.metrics
@@ -267,7 +283,7 @@ impl Imd {
         for server in self.stack.access.all() {
             ending.spawn(async move { server.end(grace).await });
         }
-        for tasks in [&self.http_servers.tasks, &self.cleaning] {
+        for tasks in [&self.http_servers.tasks, &self.upkeep] {
             let tasks = tasks.clone();
             ending.spawn(async move {
                 tasks.begin_shutdown();
@@ -312,7 +328,7 @@ impl Drop for Imd {
         // Nobody waits for the tasks any more, so none of them may be delayed.
         self.services().end_delays();
         self.http_servers.tasks.hurry();
-        self.cleaning.hurry();
+        self.upkeep.hurry();
         self.stack.gateway.session_manager().end_now();
         for server in self.stack.access.all() {
             server.end_now();

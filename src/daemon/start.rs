@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::TcpListener;
 
+use super::tls::{self, Tls};
 use super::{Imd, StartError, cleaning};
 use crate::access::AccessServers;
 #[cfg(feature = "admin")]
@@ -46,11 +47,13 @@ pub(super) async fn start(
     // Checked first, so that a wrong config leaves no folder on the disk.
     config.validate()?;
     let admission = Admission::new(&config)?;
+    let tls = tls::prepare(&config).await?;
     let store = match config.has_role(Role::Access) {
         true => open_store(&config.store).await?,
         false => memory_store(&config.store),
     };
-    let started = serve(config, Arc::clone(&store), registry, admission).await;
+    let outside = Outside { admission, tls };
+    let started = serve(config, Arc::clone(&store), registry, outside).await;
     if started.is_err()
         && let Err(error) = store.close().await
     {
@@ -70,7 +73,14 @@ pub(super) async fn start_with_store(
 ) -> Result<Imd, StartError> {
     config.validate()?;
     let admission = Admission::new(&config)?;
-    serve(config, store, None, admission).await
+    let tls = tls::prepare(&config).await?;
+    serve(config, store, None, Outside { admission, tls }).await
+}
+
+/// What decides on connections from outside: how many there may be, and how they begin.
+struct Outside {
+    admission: Admission,
+    tls: Tls,
 }
 
 /// Starts a stack with a config that was validated.
@@ -82,13 +92,13 @@ async fn serve(
     config: Config,
     store: Arc<dyn Store>,
     registry: Option<Arc<dyn Registry>>,
-    admission: Admission,
+    mut outside: Outside,
 ) -> Result<Imd, StartError> {
     let listeners = Listeners::bind(&config)?;
     if registry.is_none() {
         warn_of_lone_role(&config);
     }
-    let core = Arc::new(make_core(&config, store, registry, admission).await?);
+    let core = Arc::new(make_core(&config, store, registry, &outside).await?);
     core.services.provide(&config.user, &config.group).await?;
     let access = AccessServers::start(config.clone(), listeners.access, Arc::clone(&core)).await?;
     let gateway = match listeners.gateway {
@@ -102,16 +112,18 @@ async fn serve(
     });
     let reset = Arc::new(Reset::new(Arc::clone(&stack), &config));
     let http_servers = HttpServers::start(listeners.http, &config, &stack, &reset)?;
-    let cleaning = TaskGroup::default();
+    let upkeep = TaskGroup::default();
     if !Retention::from(&config.store).is_off() {
-        keep_clean(&stack.core, &cleaning);
+        keep_clean(&stack.core, &upkeep);
     }
+    outside.tls.keep_up(&upkeep);
     log_quirks(&config.quirks);
     Ok(Imd {
         stack,
         http_servers,
         reset,
-        cleaning,
+        ca_certificate: outside.tls.ca_certificate,
+        upkeep,
         grace: config.shutdown.grace,
     })
 }
@@ -200,7 +212,7 @@ async fn make_core(
     config: &Config,
     store: Arc<dyn Store>,
     registry: Option<Arc<dyn Registry>>,
-    admission: Admission,
+    outside: &Outside,
 ) -> Result<Core, StartError> {
     let clock_control = config.clock.build();
     let clock: Arc<dyn Clock> = clock_control.clone();
@@ -226,7 +238,8 @@ async fn make_core(
         registry: Arc::new(FaultyRegistry::new(registry, Arc::clone(&clock))),
         websockets: Arc::<WebSocketAddresses>::default(),
         session_ids: SessionIds::default(),
-        admission,
+        admission: outside.admission.clone(),
+        acceptor: outside.tls.acceptor.clone(),
         clock,
         clock_control,
         lab,

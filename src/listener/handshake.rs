@@ -1,21 +1,34 @@
-//! What happens between the accept of a connection and its session: the upgrade to a WebSocket.
+//! What happens between the accept of a connection and its session: the TLS handshake, and the upgrade to a WebSocket.
 //!
 //! Serves the listeners of sessions. A handshake runs in the task of its connection, never in the accept loop, and holds the
 //! connection's permit. It has `session.half_frame` to be done, by the stack's clock, and ends with its server. A failed one
 //! is counted, and logged at the level debug, since anybody can cause it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use crate::clock::running;
+use crate::codec::Framing;
+use crate::proto::{Code, Reply};
 use crate::session::{ListenerContext, Pause};
+use crate::tls::{self, Acceptor};
 use crate::transport::{Transport, UpgradeError, upgrade};
 
+/// How long a client whose handshake has failed may take to read why, in real time.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What a client has to do after it has connected, before it can send frames.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Handshake {
+    acceptor: Acceptor,
     /// Whether the connection is upgraded to a WebSocket.
-    pub websocket: bool,
+    is_websocket: bool,
 }
 
 /// Why a handshake has failed.
@@ -23,6 +36,8 @@ pub struct Handshake {
 enum HandshakeError {
     #[error("the handshake took longer than session.half_frame")]
     TooSlow,
+    #[error(transparent)]
+    Tls(#[from] tls::HandshakeError),
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
 }
@@ -32,49 +47,107 @@ impl HandshakeError {
     fn label(&self) -> &'static str {
         match self {
             HandshakeError::TooSlow => "too_slow",
+            HandshakeError::Tls(error) => error.failure.label(),
             HandshakeError::Upgrade(error) => error.label(),
         }
     }
 }
 
 impl Handshake {
+    /// Returns the handshake of a client that sends frames with a length before them.
+    pub fn frames(acceptor: Acceptor) -> Self {
+        Handshake {
+            acceptor,
+            is_websocket: false,
+        }
+    }
+
     /// Returns the handshake of a WebSocket.
-    pub fn websocket() -> Self {
-        Handshake { websocket: true }
+    pub fn websocket(acceptor: Acceptor) -> Self {
+        Handshake {
+            acceptor,
+            is_websocket: true,
+        }
     }
 
     /// Returns whether a client sends frames at once.
     pub fn is_none(&self) -> bool {
-        !self.websocket
+        !self.is_websocket && !self.acceptor.is_tls()
     }
 
     /// Performs the handshake. Returns `None` if it has failed, or if the server ends first.
     pub async fn perform<H>(
         &self,
-        transport: Transport,
+        stream: TcpStream,
         peer: SocketAddr,
         context: &ListenerContext<H>,
     ) -> Option<Transport> {
         let manager = &context.manager;
         let mut deadline = manager.clock().ticks(manager.deadlines().half_frame);
-        let steps = unless_paused(manager.pause_state(), self.steps(transport));
+        let steps = unless_paused(manager.pause_state(), self.steps(stream));
         let done = tokio::select! {
             biased;
             () = manager.tasks().shutdown_begun() => return None,
             done = steps => done,
             _ = deadline.tick() => Err(HandshakeError::TooSlow),
         };
-        done.inspect_err(|error| {
-            context.connection_counts.handshake_failed(error.label());
-            note_failure(peer, error);
-        })
-        .ok()
+        let error = match done {
+            Ok(transport) => return Some(transport),
+            Err(error) => error,
+        };
+        context.connection_counts.handshake_failed(error.label());
+        note_failure(peer, &error);
+        if let HandshakeError::Tls(tls::HandshakeError {
+            failure,
+            stream: Some(stream),
+            ..
+        }) = error
+        {
+            let answer = match failure {
+                tls::HandshakeFailure::Plain => needs_tls(context.framing),
+                _ => BytesMut::new(),
+            };
+            tokio::select! {
+                () = manager.tasks().shutdown_begun() => {}
+                _ = running::timeout(LINGER, say_last(stream.into(), &answer)) => {}
+            }
+        }
+        None
     }
 
-    async fn steps(&self, transport: Transport) -> Result<Transport, HandshakeError> {
+    async fn steps(&self, stream: TcpStream) -> Result<Transport, HandshakeError> {
+        let transport = Transport::from(self.acceptor.accept(stream).await?);
+        if !self.is_websocket {
+            return Ok(transport);
+        }
         let socket = upgrade(transport).await?;
         Ok(Transport::WebSocket(Box::new(socket)))
     }
+}
+
+/// Returns what a client without TLS is told where it needs TLS, in the form that its port usually takes.
+fn needs_tls(framing: Framing) -> BytesMut {
+    if framing == Framing::WebSocket {
+        return tls::NEEDS_HTTPS.into();
+    }
+    let code = Code::RequestErr;
+    let reply = Reply::server(code, code.because("this port speaks TLS: connect with TLS"));
+    let mut answer = BytesMut::new();
+    // A reply this short always fits a frame.
+    let _ = framing.encode(&reply, &mut answer);
+    answer
+}
+
+/// Writes the last bytes of a connection, and waits until the client has closed its side. Closing over unread input would
+/// reset the connection, and the client would read neither these bytes nor the alert of TLS before them.
+///
+/// # Errors
+///
+/// When the connection has broken.
+async fn say_last(mut transport: Transport, last: &[u8]) -> io::Result<()> {
+    transport.write_all(last).await?;
+    transport.close_writing().await?;
+    transport.drain().await
 }
 
 fn note_failure(peer: SocketAddr, error: &dyn fmt::Display) {

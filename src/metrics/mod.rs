@@ -132,7 +132,7 @@ impl Metrics {
             handshake_failures: self.handshake_failures.clone(),
         };
         // Shown as 0 from the start, so that an alert on its rate sees the first failure.
-        for reason in ["http", "tls", "too_slow"] {
+        for reason in ["bad_tls", "http", "plain", "tls", "too_slow", "untrusted"] {
             counts.handshake_failures(reason);
         }
         counts

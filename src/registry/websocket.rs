@@ -10,8 +10,13 @@ use parking_lot::RwLock;
 /// The address at which an access server takes WebSocket clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebSocketAddress {
-    /// `host:port`. The host may be unspecified (0.0.0.0): then the gateway fills it in.
-    At(String),
+    /// The address of a listener.
+    At {
+        /// `host:port`. The host may be unspecified (0.0.0.0): then the gateway fills it in.
+        addr: String,
+        /// Whether clients have to use TLS.
+        is_secure: bool,
+    },
     /// A whole URL, such as that of a proxy.
     Url(String),
 }
@@ -21,7 +26,10 @@ impl WebSocketAddress {
     /// none.
     pub fn url(&self, dialable: impl FnOnce(&str) -> Option<String>) -> Option<String> {
         match self {
-            WebSocketAddress::At(addr) => dialable(addr).map(|addr| format!("ws://{addr}")),
+            WebSocketAddress::At { addr, is_secure } => {
+                let scheme = if *is_secure { "wss" } else { "ws" };
+                dialable(addr).map(|addr| format!("{scheme}://{addr}"))
+            }
             WebSocketAddress::Url(url) => Some(url.clone()),
         }
     }

@@ -4,6 +4,8 @@
 //! costs no memory for TLS before its first byte has arrived.
 
 use std::io;
+#[cfg(not(feature = "tls"))]
+use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 
@@ -11,6 +13,11 @@ use tokio::net::TcpStream;
 use super::ServerStream;
 #[cfg(feature = "tls")]
 pub use with_tls::Acceptor;
+
+/// The answer to a request of HTTP on a port that speaks TLS only.
+pub const NEEDS_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+Content-Type: text/plain\r\nContent-Length: 54\r\nConnection: close\r\n\r\n\
+this port speaks TLS: write https:// (or wss://) here\n";
 
 /// Why the handshake of a connection failed. It becomes a label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,8 +28,6 @@ pub enum HandshakeFailure {
     Untrusted,
     /// The client hung up before the handshake was done.
     Closed,
-    /// The handshake was not done in time.
-    TimedOut,
     /// Client and server share no version or cipher, or the client broke the protocol.
     Protocol,
 }
@@ -33,9 +38,8 @@ impl HandshakeFailure {
         match self {
             HandshakeFailure::Plain => "plain",
             HandshakeFailure::Untrusted => "untrusted",
-            HandshakeFailure::Closed => "closed",
-            HandshakeFailure::TimedOut => "timed_out",
-            HandshakeFailure::Protocol => "protocol",
+            HandshakeFailure::Closed => "hung_up",
+            HandshakeFailure::Protocol => "bad_tls",
         }
     }
 }
@@ -66,6 +70,21 @@ impl Acceptor {
         false
     }
 
+    /// Returns whether clients without TLS are refused: they are not in this build.
+    pub fn requires_tls(&self) -> bool {
+        false
+    }
+
+    /// Returns until when the certificate is valid: there is none in this build.
+    pub fn certificate_end(&self) -> Option<SystemTime> {
+        None
+    }
+
+    /// Returns the host by which clients on this machine should connect to a server on `host`: the same one.
+    pub fn name_for(&self, host: &str) -> String {
+        host.to_owned()
+    }
+
     /// Returns the connection as it is.
     ///
     /// # Errors
@@ -80,7 +99,8 @@ impl Acceptor {
 mod with_tls {
     use std::io;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, SystemTime};
 
     use tokio::net::TcpStream;
     use tokio_rustls::TlsAcceptor;
@@ -108,6 +128,9 @@ mod with_tls {
 
     struct Server {
         acceptor: TlsAcceptor,
+        certificate: Arc<CurrentCertificate>,
+        /// Whether a client has refused the certificate, which is logged once.
+        was_refused: AtomicBool,
         /// Whether clients without TLS are served too.
         also_plain: bool,
     }
@@ -132,13 +155,15 @@ mod with_tls {
             let mut config = ServerConfig::builder_with_provider(provider())
                 .with_safe_default_protocol_versions()?
                 .with_no_client_auth()
-                .with_cert_resolver(certificate);
+                .with_cert_resolver(Arc::clone(&certificate) as _);
             // Tickets to resume a session would wait unread at a client that only writes, and its close would then be a reset
             // that destroys what it has written last. A handshake of another connection costs a millisecond.
             config.send_tls13_tickets = 0;
             config.session_storage = Arc::new(NoServerSessionStorage {});
             let server = Server {
                 acceptor: TlsAcceptor::from(Arc::new(config)),
+                certificate,
+                was_refused: AtomicBool::new(false),
                 also_plain,
             };
             Ok(Acceptor {
@@ -149,6 +174,27 @@ mod with_tls {
         /// Returns whether a connection has to wait for [`accept`](Self::accept) before it is served.
         pub fn is_tls(&self) -> bool {
             self.server.is_some()
+        }
+
+        /// Returns whether clients without TLS are refused.
+        pub fn requires_tls(&self) -> bool {
+            self.server
+                .as_ref()
+                .is_some_and(|server| !server.also_plain)
+        }
+
+        /// Returns until when the certificate is valid. None if TLS is not served.
+        pub fn certificate_end(&self) -> Option<SystemTime> {
+            Some(self.server.as_ref()?.certificate.not_after())
+        }
+
+        /// Returns the host by which clients on this machine should connect to a server on `host`, so that the certificate is
+        /// valid for it if possible.
+        pub fn name_for(&self, host: &str) -> String {
+            match &self.server {
+                Some(server) => server.certificate.name_for(host),
+                None => host.to_owned(),
+            }
         }
 
         /// Makes the handshake of an accepted connection, or finds out that the client speaks no TLS.
@@ -190,11 +236,27 @@ mod with_tls {
             let accepting = Box::pin(self.acceptor.accept(stream).into_fallible());
             match accepting.await {
                 Ok(stream) => Ok(ServerStream::Tls(Box::new(stream))),
-                Err((error, stream)) => Err(HandshakeError {
-                    failure: classify(&error),
-                    error,
-                    stream: Some(stream),
-                }),
+                Err((error, stream)) => {
+                    let failure = classify(&error);
+                    if failure == HandshakeFailure::Untrusted {
+                        self.note_refusal();
+                    }
+                    Err(HandshakeError {
+                        failure,
+                        error,
+                        stream: Some(stream),
+                    })
+                }
+            }
+        }
+
+        /// Logs, once, what a developer has to do for whom this is the first try.
+        fn note_refusal(&self) {
+            if !self.was_refused.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "a client refuses the certificate: it has to trust its issuer, and to connect by a name that the \
+                     certificate has (docs/tls.md)"
+                );
             }
         }
     }

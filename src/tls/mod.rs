@@ -15,6 +15,7 @@
 //! | `files` | the certificate of two files |
 //! | `local_ca` | the local CA |
 //! | `names` | the names and addresses of this machine |
+//! | `trust` | what a client trusts, and the handshake on its side |
 //! | `upkeep` | the task that reads or issues the certificate again |
 
 mod acceptor;
@@ -28,9 +29,11 @@ mod local_ca;
 mod names;
 mod stream;
 #[cfg(feature = "tls")]
+mod trust;
+#[cfg(feature = "tls")]
 mod upkeep;
 
-pub use acceptor::{Acceptor, HandshakeError, HandshakeFailure};
+pub use acceptor::{Acceptor, HandshakeError, HandshakeFailure, NEEDS_HTTPS};
 #[cfg(feature = "tls")]
 pub use certificate::{Certificate, CurrentCertificate, Unusable, provider};
 #[cfg(feature = "tls")]
@@ -39,6 +42,8 @@ pub use files::{CertificateFiles, FileError};
 pub use local_ca::{LocalCa, LocalCaError};
 #[cfg(feature = "tls")]
 pub use names::names_of_this_machine;
-pub use stream::{MaybeTls, ServerStream};
+pub use stream::{ClientStream, MaybeTls, ServerStream};
+#[cfg(feature = "tls")]
+pub use trust::{Trust, TrustError};
 #[cfg(feature = "tls")]
 pub use upkeep::{Origin, OriginError, Upkeep};

@@ -26,6 +26,14 @@ pub type ServerStream = MaybeTls<tokio_rustls::server::TlsStream<TcpStream>>;
 #[cfg(not(feature = "tls"))]
 pub type ServerStream = MaybeTls<TcpStream>;
 
+/// A connection that a client has opened.
+#[cfg(feature = "tls")]
+pub type ClientStream = MaybeTls<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// A connection that a client has opened. Without the cargo feature `tls` it is always [`MaybeTls::Plain`].
+#[cfg(not(feature = "tls"))]
+pub type ClientStream = MaybeTls<TcpStream>;
+
 impl ServerStream {
     /// Returns the TCP connection, whose bytes are ciphertext if the connection has TLS.
     pub fn tcp(&self) -> &TcpStream {

@@ -39,4 +39,6 @@ mod slow_store;
 mod states;
 mod sync;
 mod takeover;
+#[cfg(feature = "tls")]
+mod tls;
 mod websocket;
