@@ -14,6 +14,7 @@ use imd::proto::{Code, Reply};
 use imd::session::{
     Deadlines, FaultPoint, Handler, ListenerContext, RequestBatch, SessionIds, SessionManager,
 };
+use imd::tls::Acceptor;
 
 /// Replies to each message with the message itself.
 struct Echo;
@@ -65,7 +66,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         fault_point: FaultPoint::gateway(Arc::clone(&lab)),
         handler: Echo,
     };
-    serve_server(listeners, &Admission::new(&config)?, &manager, context);
+    serve_server(
+        listeners,
+        &Admission::new(&config)?,
+        &Acceptor::default(),
+        &manager,
+        context,
+    );
     println!("ws://{addr}");
     tokio::signal::ctrl_c().await?;
     Ok(())
