@@ -27,7 +27,7 @@ pub enum Framing {
     /// A big-endian u16 length before each message.
     #[default]
     LengthPrefix,
-    /// One WebSocket frame for each message, in the form of [`websocket`].
+    /// One unmasked binary WebSocket frame for each message.
     WebSocket,
     /// A mark and a little-endian u32 length before each message, for tests of the modules that use a framing: they
     /// must not depend on the size of a header, nor on what is in it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, ClockControl};
 use crate::id::Uid;
 use crate::lab::Lab;
-use crate::listener::Admission;
+use crate::listener::{Admission, Pages};
 use crate::metrics::Metrics;
 use crate::registry::{FaultyRegistry, WebSocketAddresses};
 use crate::service::{InboxReport, MAX_REPORTED_INBOXES, Report, Services};
@@ -36,6 +36,8 @@ pub struct Core {
     pub admission: Admission,
     /// Makes the TLS handshakes of all listeners, if they speak TLS.
     pub acceptor: Acceptor,
+    /// The web pages that may open a WebSocket to a server of the stack.
+    pub pages: Arc<Pages>,
     /// Gives out the ids of all sessions, so that no two listeners use the same one.
     pub session_ids: SessionIds,
     /// Keeps users, groups, inboxes and read marks. Clients reach it through the services only. The admin API, resets and

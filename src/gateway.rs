@@ -82,7 +82,14 @@ impl Gateway {
             fault_point: FaultPoint::gateway(Arc::clone(&core.lab)),
             handler: GatewayHandler::new(Arc::clone(servers)),
         };
-        serve_server(listeners, &core.admission, &core.acceptor, manager, context);
+        serve_server(
+            listeners,
+            &core.admission,
+            &core.acceptor,
+            &core.pages,
+            manager,
+            context,
+        );
         Ok(gateway)
     }
 

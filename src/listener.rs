@@ -5,9 +5,11 @@
 
 mod admission;
 mod handshake;
+mod pages;
 
 pub use admission::{ADMIN_CONNECTIONS, Admission, ConnectionPermit, Room, TooFewFiles};
 pub use handshake::Handshake;
+pub use pages::Pages;
 
 use std::io;
 use std::net::SocketAddr;
@@ -231,11 +233,12 @@ pub struct BindError {
 }
 
 /// Serves the sessions of a server on its listeners, and closes those that miss a deadline. `context` makes what the
-/// sessions of one listener share, and `acceptor` the TLS handshakes, if there are any.
+/// sessions of one listener share, and `acceptor` the TLS handshakes, if there are any; `pages` may open WebSockets.
 pub fn serve_server<H: Handler>(
     listeners: Listeners,
     admission: &Admission,
     acceptor: &Acceptor,
+    pages: &Arc<Pages>,
     manager: &Arc<SessionManager>,
     context: impl Fn(Framing) -> ListenerContext<H>,
 ) {
@@ -250,7 +253,7 @@ pub fn serve_server<H: Handler>(
         serve_sessions(
             listener,
             admission.clone(),
-            Handshake::websocket(acceptor.clone()),
+            Handshake::websocket(acceptor.clone(), Arc::clone(pages)),
             context(Framing::WebSocket),
         );
     }

@@ -140,6 +140,7 @@ impl Settings {
             listeners,
             &core.admission,
             &core.acceptor,
+            &core.pages,
             &manager,
             context,
         );

@@ -23,7 +23,7 @@ use crate::directory::LocalDirectory;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::lab::Lab;
-use crate::listener::{self, Admission, bind};
+use crate::listener::{self, Admission, Pages, bind};
 use crate::metrics::Metrics;
 use crate::registry::{FaultyRegistry, MemoryRegistry, Registry, WebSocketAddresses};
 use crate::reset::Reset;
@@ -240,6 +240,7 @@ async fn make_core(
         session_ids: SessionIds::default(),
         admission: outside.admission.clone(),
         acceptor: outside.tls.acceptor.clone(),
+        pages: Arc::new(Pages::new(&config.http)),
         clock,
         clock_control,
         lab,

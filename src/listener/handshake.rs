@@ -8,11 +8,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+use super::Pages;
 use crate::clock::running;
 use crate::codec::Framing;
 use crate::proto::{Code, Reply};
@@ -27,8 +29,8 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Handshake {
     acceptor: Acceptor,
-    /// Whether the connection is upgraded to a WebSocket.
-    is_websocket: bool,
+    /// The pages that may open a WebSocket, if the connection is upgraded to one.
+    websocket: Option<Arc<Pages>>,
 }
 
 /// Why a handshake has failed.
@@ -58,21 +60,21 @@ impl Handshake {
     pub fn frames(acceptor: Acceptor) -> Self {
         Handshake {
             acceptor,
-            is_websocket: false,
+            websocket: None,
         }
     }
 
-    /// Returns the handshake of a WebSocket.
-    pub fn websocket(acceptor: Acceptor) -> Self {
+    /// Returns the handshake of a WebSocket, which these pages may open.
+    pub fn websocket(acceptor: Acceptor, pages: Arc<Pages>) -> Self {
         Handshake {
             acceptor,
-            is_websocket: true,
+            websocket: Some(pages),
         }
     }
 
     /// Returns whether a client sends frames at once.
     pub fn is_none(&self) -> bool {
-        !self.is_websocket && !self.acceptor.is_tls()
+        self.websocket.is_none() && !self.acceptor.is_tls()
     }
 
     /// Performs the handshake. Returns `None` if it has failed, or if the server ends first.
@@ -117,10 +119,10 @@ impl Handshake {
 
     async fn steps(&self, stream: TcpStream) -> Result<Transport, HandshakeError> {
         let transport = Transport::from(self.acceptor.accept(stream).await?);
-        if !self.is_websocket {
+        let Some(pages) = &self.websocket else {
             return Ok(transport);
-        }
-        let socket = upgrade(transport).await?;
+        };
+        let socket = upgrade(transport, |headers| pages.check(headers)).await?;
         Ok(Transport::WebSocket(Box::new(socket)))
     }
 }

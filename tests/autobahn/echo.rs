@@ -70,6 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners,
         &Admission::new(&config)?,
         &Acceptor::default(),
+        &Arc::default(),
         &manager,
         context,
     );

@@ -139,6 +139,11 @@ async fn a_request_that_is_no_upgrade_is_told_what_to_change() {
             "\"imd\"",
         ),
         (
+            format!("GET / HTTP/1.1\r\n{upgrade}Origin: https://evil.example\r\n\r\n"),
+            "403",
+            "add \"https://evil.example\" to http.cors_origins",
+        ),
+        (
             "\0\u{4}\u{8}\u{7f}\0\0".to_owned(),
             "400",
             "WebSocket clients",

@@ -60,14 +60,18 @@ impl UpgradeError {
     }
 }
 
-/// Reads the request of a client that wants a WebSocket, and answers it.
+/// Reads the request of a client that wants a WebSocket, and answers it. `check_page` looks at the headers that a browser adds,
+/// and returns why the page may not open one.
 ///
 /// # Errors
 ///
 /// [`UpgradeError`]. A request that was refused has been answered.
-pub async fn upgrade(mut transport: Transport) -> Result<WebSocket, UpgradeError> {
+pub async fn upgrade(
+    mut transport: Transport,
+    check_page: impl Fn(&HeaderMap) -> Result<(), String>,
+) -> Result<WebSocket, UpgradeError> {
     let mut received = BytesMut::new();
-    let answered = answer_request(&mut transport, &mut received).await;
+    let answered = answer_request(&mut transport, &mut received, check_page).await;
     match answered {
         Ok(response) => {
             transport.write_all(&response).await?;
@@ -90,8 +94,11 @@ pub async fn upgrade(mut transport: Transport) -> Result<WebSocket, UpgradeError
 async fn answer_request(
     transport: &mut Transport,
     received: &mut BytesMut,
+    check_page: impl Fn(&HeaderMap) -> Result<(), String>,
 ) -> Result<Vec<u8>, UpgradeError> {
     let request = read_request(transport, received).await?;
+    let refused = |why| UpgradeError::refused("wrong_origin", StatusCode::FORBIDDEN, why);
+    check_page(request.headers()).map_err(refused)?;
     check_path(&request)?;
     let mut response = create_response(&request).map_err(|error| not_upgradable(&error))?;
     choose_subprotocol(request.headers(), &mut response)?;
