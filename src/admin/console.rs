@@ -51,6 +51,7 @@ const ASSETS: &[Asset] = &[
     asset!(CSS "pages.css"),
     asset!(SCRIPT "theme.js"),
     asset!(SCRIPT "main.js"),
+    asset!(SCRIPT "tools.js"),
     asset!(SCRIPT "dom.js"),
     asset!(SCRIPT "words.js"),
     asset!(SCRIPT "api.js"),

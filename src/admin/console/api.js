@@ -7,7 +7,7 @@ import { h, write } from "./dom.js";
 import { t } from "./words.js";
 
 /** The URL of the console without a slash at its end. Behind a proxy it may contain a path. */
-export const base = location.origin + location.pathname.replace(/\/[^/]*$/, "");
+export const base = new URL("..", import.meta.url).href.replace(/\/$/, "");
 
 const KEY = "imd.token";
 /** Matches the tokens that a header can carry. Any other text can't be the token of an API. */

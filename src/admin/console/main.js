@@ -2,10 +2,11 @@
 // address names, one at a time.
 
 import { h, set, write } from "./dom.js";
-import { language, languages, setLanguage, t } from "./words.js";
+import { t } from "./words.js";
 import { follow, journal, listen } from "./journal.js";
 import { notices } from "./notice.js";
 import { get } from "./api.js";
+import { nextTheme, skipTo, tools } from "./tools.js";
 import * as faults from "./faults.js";
 import * as help from "./help.js";
 import * as stack from "./stack.js";
@@ -14,37 +15,11 @@ import * as wire from "./wire.js";
 
 /** The pages, in the order of their keys 1 to 5. `mount(place, path, query)` shows one, and returns a function that ends it. */
 const PAGES = { stack, wire, users, faults, help };
-const THEMES = ["auto", "light", "dark"];
-const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
 
 const app = document.getElementById("app");
 const main = h("main", { id: "main", tabindex: -1 });
-const themes = h("button", { id: "theme", class: "plain", onclick: nextTheme });
 let shown = null;
 let end = null;
-
-function theme() {
-  return document.documentElement.dataset.theme ?? "auto";
-}
-
-function setTheme(next) {
-  if (next === "auto") {
-    delete document.documentElement.dataset.theme;
-    localStorage.removeItem("imd.theme");
-  } else {
-    document.documentElement.dataset.theme = next;
-    localStorage.setItem("imd.theme", next);
-  }
-}
-
-function nextTheme() {
-  setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
-  showTheme();
-}
-
-function showTheme() {
-  set(themes, `${SIGNS[theme()]} `, h("span", { class: "wide" }, t(`theme.${theme()}`)));
-}
 
 /** Decodes a part of an address. A text that is not encoded correctly is returned unchanged. */
 function decoded(text) {
@@ -78,30 +53,18 @@ function open() {
 
 /** Builds the frame and the page: at the start, and again in another language. */
 function frame() {
-  document.documentElement.lang = language();
   const links = Object.keys(PAGES).map((name) =>
     h("a", { href: `#/${name}`, "data-page": name }, t(`page.${name}`)));
   const status = h("span", { id: "status", role: "status" }, h("i", { class: "dot" }), h("span", { class: "text" }));
-  const [code] = languages.filter((one) => one !== language());
   set(app,
-    h("a", { class: "skip", href: "#main", onclick: (event) => {
-      event.preventDefault();
-      main.focus();
-    } }, t("skip")),
+    skipTo(main),
     h("header", {},
       h("a", { class: "brand", href: "#/stack" },
         h("img", { src: "./console/icon.svg", alt: "", width: 24, height: 24 }), h("b", {}, "imd"),
         h("small", { id: "version" })),
       h("nav", { "aria-label": t("pages") }, links),
-      h("div", { class: "tools" }, status,
-        h("button", { id: "language", class: "plain", lang: code, onclick: () => {
-          setLanguage(code);
-          frame();
-        } }, t("language.other")),
-        themes)),
+      h("div", { class: "tools" }, status, tools(frame))),
     main, notices());
-  themes.title = t("theme.title");
-  showTheme();
   showStatus();
   get("/version").then(({ version }) => write(document.getElementById("version"), version), () => {});
   open();
