@@ -21,6 +21,9 @@ const METRICS: &str = "/metrics";
 /// The paths of health checks and of the metrics: they hold no secret, are answered at once, and read no body.
 pub const PROBES: [&str; 3] = ["/healthz", "/readyz", METRICS];
 
+/// The paths of the pages for people: the console and the demo.
+const PAGES: [&str; 3] = ["/", "/demo", "/demo/"];
+
 /// The rules of an admin API, from its config.
 #[derive(Debug)]
 pub struct Guard {
@@ -53,12 +56,12 @@ impl Guard {
         if path != METRICS {
             self.hosts.check_host(headers, uri).map_err(forbidden)?;
         }
-        // A link on any site may lead to the console: its page holds no data by itself, and can't be shown in a frame.
+        // A link on any site may lead to a page: it holds no data by itself, and can't be shown in a frame.
         let navigates = matches!(
             Header::of(headers, "sec-fetch-mode"),
             Header::Is("navigate")
         );
-        if path != "/" || !navigates {
+        if !PAGES.contains(&path) || !navigates {
             self.hosts.check_page(headers, uri).map_err(forbidden)?;
         }
         self.check_token(headers, path)
@@ -262,8 +265,10 @@ mod tests {
         let host = ("host", "localhost:1");
         let site = ("sec-fetch-site", "cross-site");
         let link = ("sec-fetch-mode", "navigate");
-        assert_eq!(asked(&guard, "/", &[host, site, link]), 200);
-        assert_eq!(asked(&guard, "/", &[host, site]), 403);
+        for page in PAGES {
+            assert_eq!(asked(&guard, page, &[host, site, link]), 200, "{page}");
+            assert_eq!(asked(&guard, page, &[host, site]), 403, "{page}");
+        }
         assert_eq!(asked(&guard, "/v1/state", &[host, site, link]), 403);
     }
 

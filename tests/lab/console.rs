@@ -1,6 +1,6 @@
-//! The console as the admin API serves it: its files, their types, their caching and their policy.
+//! The console and the demo as the admin API serves them: their files, their types, their caching and their policy.
 //!
-//! What the console does in a browser is tested in tests/browser.
+//! What the pages do in a browser is tested in tests/browser.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -46,6 +46,30 @@ async fn the_console_has_its_files_with_their_types_and_a_strict_policy() {
         assert!(file.body.contains(has), "{path}");
     }
     for path in ["/console/other.js", "/console/..%2Fconsole.rs", "/console/"] {
+        assert_eq!(get(&imd, path, "").await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_demo_may_open_websockets_and_its_folder_leads_to_it() {
+    let imd = start_manual().await;
+    let page = get(&imd, "/demo/", "").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("connect-src 'self' ws: wss:;"), "{policy}");
+    assert!(policy.contains("default-src 'self';"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(page.body.contains("./main.js"));
+    let folder = get(&imd, "/demo", "").await;
+    assert_eq!((folder.status, folder.header("location")), (307, "./demo/"));
+    let client = get(&imd, "/demo/imd-client.js", "").await;
+    assert_eq!(
+        client.header("content-type"),
+        "text/javascript; charset=utf-8"
+    );
+    // It is one file, to be copied.
+    assert!(!client.body.contains("\nimport ") && client.body.contains("export class ImdClient"));
+    for path in ["/demo/dom.js", "/console/imd-client.js", "/demo/index.html"] {
         assert_eq!(get(&imd, path, "").await.status, 404, "{path}");
     }
 }
@@ -130,21 +154,22 @@ async fn every_file_is_found_behind_a_proxy_that_strips_a_path_prefix() {
     };
     // Follows the names as a browser does, from the page to all that it loads. Each names a file beside the one that it
     // is in.
-    let mut left = vec!["/imd/".to_owned()];
+    let mut left = vec!["/imd/".to_owned(), "/imd/demo/".to_owned()];
     let mut seen = BTreeSet::new();
     while let Some(path) = left.pop() {
         let answer = ask("GET", &path).await;
         let folder = &path[..=path.rfind('/').unwrap()];
-        let named = answer.split("\"./").skip(1);
-        let named = named.filter_map(|rest| rest.split('"').next());
-        for name in named {
-            // A script names an image in an attribute, which is relative to the page. It names a module relative to
-            // itself.
-            let from = if name.starts_with("console/") {
-                "/imd/"
-            } else {
-                folder
-            };
+        let named = |before| {
+            let rest = answer.split(before).skip(1);
+            rest.filter_map(|rest| rest.split('"').next())
+        };
+        // A script names an image in an attribute, which is relative to the page. It names a module relative to itself.
+        let beside = named("\"./").map(|name| match name.starts_with("console/") {
+            true => ("/imd/", name),
+            false => (folder, name),
+        });
+        let above = named("\"../").map(|name| ("/imd/", name));
+        for (from, name) in beside.chain(above) {
             let path = format!("{from}{name}");
             if seen.insert(path.clone()) {
                 left.push(path);

@@ -6,7 +6,7 @@
 import { h, write } from "./dom.js";
 import { t } from "./words.js";
 
-/** The URL of the console without a slash at its end. Behind a proxy it may contain a path. */
+/** The URL of the console without a slash at its end. Behind a proxy it may contain a path. The demo is one level below. */
 export const base = new URL("..", import.meta.url).href.replace(/\/$/, "");
 
 const KEY = "imd.token";

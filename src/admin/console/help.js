@@ -67,7 +67,7 @@ export function mount(place) {
     state = await get("/v1/state");
     const rows = [[t("stack.gateway"), state.gateway.addr], ...state.access.map((server) => [server.name, server.advertised]),
       [t("help.user-api"), state.http.user_api], [t("help.group-api"), state.http.group_api], [t("help.admin"), base],
-      [t("help.metrics"), `${base}/metrics`], ["OpenAPI", `${base}/v1/openapi.json`]];
+      [t("help.metrics"), `${base}/metrics`], [t("help.demo"), `${base}/demo/`], ["OpenAPI", `${base}/v1/openapi.json`]];
     set(addresses, rows.map(([name, address]) => [h("dt", {}, name), h("dd", { class: "copyable" }, h("code", {}, address), copier(address))]));
     await renew();
     const { not_emulated: missing } = await get("/v1/fidelity");

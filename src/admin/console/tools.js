@@ -1,4 +1,4 @@
-// The buttons for language and theme at the top of a page. Serves the frame of the console.
+// The buttons for language and theme at the top of a page. Serves the frames of the console and of the demo.
 
 import { h, set } from "./dom.js";
 import { language, languages, setLanguage, t } from "./words.js";

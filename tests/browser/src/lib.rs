@@ -1,10 +1,10 @@
-//! What the tests of the console build on: each test has a stack and a browser of its own, which end with it, whether
+//! What the tests of the console and the demo build on: each test has a stack and a browser of its own, which end with it, whether
 //! it passes or fails.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `browser` | chromedriver and Chromium: start and end |
-//! | `page` | the console in the browser: what is clicked, waited for and checked |
+//! | `page` | a page in the browser: what is clicked, waited for and checked |
 
 mod browser;
 mod page;
@@ -46,9 +46,26 @@ pub async fn on_console(config: Config, test: impl AsyncFnOnce(&Page, &Imd)) {
 /// Runs a test as [`on_console`] does, with other settings of the browser. At the end it checks that the page has
 /// logged no errors and loaded nothing from elsewhere.
 pub async fn look_at_console(look: Look, config: Config, test: impl AsyncFnOnce(&Page, &Imd)) {
+    look_at(look, "/", config, test).await;
+}
+
+/// Runs a test on the demo of a stack of its own that takes WebSocket clients, with the same checks.
+pub async fn on_demo(test: impl AsyncFnOnce(&Page, &Imd)) {
+    look_at_demo(Look::default(), test).await;
+}
+
+/// Runs a test as [`on_demo`] does, with other settings of the browser.
+pub async fn look_at_demo(look: Look, test: impl AsyncFnOnce(&Page, &Imd)) {
+    let mut config = Config::ephemeral();
+    config.with_websockets();
+    look_at(look, "/demo/", config, test).await;
+}
+
+/// Runs a test on the page at a path of a stack of its own.
+pub async fn look_at(look: Look, path: &str, config: Config, test: impl AsyncFnOnce(&Page, &Imd)) {
     let imd = Imd::start(config).await.unwrap();
     let browser = Browser::start(look).await;
-    let page = Page::open(&browser, imd.admin_addr().unwrap()).await;
+    let page = Page::open(&browser, imd.admin_addr().unwrap(), path).await;
     let run = async {
         test(&page, &imd).await;
         page.is_clean().await;

@@ -1,4 +1,4 @@
-//! The console in a browser: clicking, typing, and waiting for what the page shows.
+//! A page in a browser: clicking, typing, and waiting for what it shows.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,16 +14,17 @@ use crate::Browser;
 /// How long the page may take to show something. Only a failing test uses it up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The console in one tab of a browser.
+/// The console or the demo in one tab of a browser.
 pub struct Page<'a> {
     browser: &'a Browser,
     origin: String,
 }
 
 impl<'a> Page<'a> {
-    pub(crate) async fn open(browser: &'a Browser, admin: SocketAddr) -> Page<'a> {
+    pub(crate) async fn open(browser: &'a Browser, admin: SocketAddr, path: &str) -> Page<'a> {
         let origin = format!("http://{admin}");
-        browser.client.goto(&format!("{origin}/")).await.unwrap();
+        let url = format!("{origin}{path}");
+        browser.client.goto(&url).await.unwrap();
         Page { browser, origin }
     }
 
