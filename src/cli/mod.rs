@@ -52,8 +52,8 @@ use escape::escape_lines;
 use failure::Failure;
 use imd::id::{GroupId, Uid};
 use lab::{
-    AccessCommand, AdminArgs, ClockCommand, ExecArgs, FaultCommand, InboxesArgs, ReadyArgs,
-    ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
+    AccessCommand, AdminArgs, ClockCommand, DemoArgs, ExecArgs, FaultCommand, InboxesArgs,
+    ReadyArgs, ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
 };
 use launch::LaunchArgs;
 use recording::{RecordArgs, ReplayArgs};
@@ -164,6 +164,10 @@ pub enum Command {
     /// The command finds the stack by IMD_GATEWAY, IMD_USER_API, IMD_GROUP_API, IMD_ADMIN and IMD_SALT; so do imd's own
     /// commands.
     Exec(ExecArgs),
+    /// Open the web client of a running stack in the browser, and print its address
+    ///
+    /// Without a browser, it only prints the address. The stack has to take WebSocket clients: start it with --ws.
+    Demo(DemoArgs),
     /// List the access servers; kill, stop, pause, resume, restart or add one
     #[command(subcommand)]
     Access(AccessCommand),
@@ -463,6 +467,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Store(command) => store::run(command).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Exec(args) => lab::exec(&args).await,
+        Command::Demo(args) => lab::demo(&args).await,
         Command::Access(command) => lab::access(&command).await,
         Command::Fault(command) => lab::fault(&command).await,
         Command::Clock(command) => lab::clock(&command).await,

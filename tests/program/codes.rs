@@ -106,7 +106,7 @@ impl World {
 }
 
 /// Commands that succeed, those that print something and those that print nothing.
-const PRINTING: [&str; 21] = [
+const PRINTING: [&str; 22] = [
     "--help",
     "--version",
     "help",
@@ -121,6 +121,7 @@ const PRINTING: [&str; 21] = [
     "store compact @DIR/data",
     "bench gateway --users=1 --count=1",
     "bench --addr @GATEWAY gateway --users=1 --count=1 --json",
+    "demo --print --addr-file @FILE",
     "access pause access-1 --addr-file @FILE",
     "access resume access-1 --addr-file @FILE",
     "fault ls --addr-file @FILE",
@@ -252,7 +253,7 @@ fn the_exit_code_tells_how_the_work_went_although_the_reader_has_gone() {
 }
 
 /// Command lines with a mistake of the caller, for each command.
-const WRONG: [&str; 70] = [
+const WRONG: [&str; 71] = [
     "--no-such-flag",
     "no-such-command",
     "--config @DIR/missing",
@@ -290,6 +291,7 @@ const WRONG: [&str; 70] = [
     "bench --addr nowhere",
     "bench --addr 127.0.0.1:1 --share-cores",
     "bench --config @DIR/missing",
+    "demo --admin nowhere",
     "exec",
     "exec --config @DIR/missing -- true",
     "exec --store @DIR/no/folder -- true",
@@ -326,7 +328,7 @@ const WRONG: [&str; 70] = [
 ];
 
 /// Valid command lines that fail, because nothing listens on port 1.
-const FAILING: [&str; 20] = [
+const FAILING: [&str; 21] = [
     "register --uid 1 --addr-file @FILE",
     "register --uid 1 --user-api http://127.0.0.1:1",
     "group create --uid 1 --group-api http://127.0.0.1:1",
@@ -337,6 +339,7 @@ const FAILING: [&str; 20] = [
     "sync --uid 1 --gateway 127.0.0.1:1",
     "chat --uid 1 --gateway 127.0.0.1:1",
     "bench gateway --addr 127.0.0.1:1 --users=1 --count=1",
+    "demo --admin http://127.0.0.1:1",
     "access kill access-1 --admin http://127.0.0.1:1",
     "fault add --name kept --at notify --drop --uid 99 --addr-file @FILE",
     "fault ls --admin http://127.0.0.1:1",

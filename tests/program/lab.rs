@@ -47,6 +47,24 @@ fn access_servers_are_killed_and_restarted() {
 }
 
 #[test]
+fn the_address_of_the_web_client_is_printed() {
+    let daemon = Daemon::start(&[]);
+    let admin = daemon.addresses().admin.unwrap();
+    let page = [format!("{admin}/demo/")];
+    assert_eq!(daemon.imd(&["demo", "--print"]).ok(), page);
+    // A browser that can't be opened is no failure.
+    let host = admin.trim_start_matches("http://");
+    let mut demo = std::process::Command::new(env!("CARGO_BIN_EXE_imd"));
+    demo.args(["demo", "--admin", host])
+        .env("DISPLAY", ":0")
+        .env("PATH", "/nowhere");
+    assert_eq!(Program::run(demo).end().ok(), page);
+    let other = daemon.addresses().user_api;
+    let wrong = imd(&["demo", "--admin", &other]).failed(1);
+    assert!(wrong.contains("this is the user API"), "{wrong}");
+}
+
+#[test]
 fn a_fault_loses_a_message_until_it_is_ended() {
     let daemon = Daemon::start(&[]);
     let add = [

@@ -30,6 +30,15 @@ pub struct AdminArgs {
     pub config: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub struct DemoArgs {
+    /// Only print its address
+    #[arg(long)]
+    pub print: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 #[derive(Subcommand)]
 pub enum AccessCommand {
     /// Print the access servers, one JSON line each

@@ -112,6 +112,13 @@ impl Admin {
         self.to(Method::GET, path).events().await
     }
 
+    /// Returns the URL of a path, for a browser.
+    pub fn url(&self, path: &str) -> String {
+        let base = self.base.trim_end_matches('/');
+        let scheme = if base.contains("://") { "" } else { "http://" };
+        format!("{scheme}{base}{path}")
+    }
+
     /// Returns the failure for an answer that the admin API would not give.
     pub async fn wrong_server(&self, path: &str) -> Failure {
         self.to(Method::GET, path).wrong_server().await

@@ -5,16 +5,18 @@
 
 mod args;
 mod call;
+mod demo;
 mod exec;
 mod lists;
 mod replace;
 mod tail;
 
 pub use args::{
-    AccessCommand, AdminArgs, ClockCommand, FaultCommand, InboxesArgs, ReadyArgs, ResetArgs,
-    SnapshotCommand, TailArgs, WaitArgs,
+    AccessCommand, AdminArgs, ClockCommand, DemoArgs, FaultCommand, InboxesArgs, ReadyArgs,
+    ResetArgs, SnapshotCommand, TailArgs, WaitArgs,
 };
 pub use call::Admin;
+pub use demo::run as demo;
 pub use exec::{ExecArgs, run as exec};
 pub use lists::{groups, inboxes, mark, sessions, users, wait};
 
