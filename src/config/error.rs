@@ -6,13 +6,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
 use super::hint;
+use super::position::{is_written_in, key_at, line_of, span_of};
 use crate::text::{self, NotText};
 
 /// The longest file that is read as a config, in bytes. A larger set of users and groups is loaded as a snapshot
@@ -55,7 +52,7 @@ pub struct Location {
     file: String,
     /// The number of the line, from 1.
     line: Option<usize>,
-    /// The dotted key, such as `access.1.name`. Empty if the mistake belongs to no key.
+    /// The dotted key, such as `access.1.name`, or the variable that sets it. Empty if the mistake belongs to no key.
     key: String,
 }
 
@@ -130,7 +127,7 @@ pub fn ensure(holds: bool, key: &str, message: impl FnOnce() -> String) -> Resul
 
 impl Invalid {
     /// Returns the message with its other key, if it has one.
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         match &self.rival {
             Some(rival) => format!("{} {rival}", self.message),
             None => self.message.clone(),
@@ -222,6 +219,18 @@ impl ConfigError {
         ConfigError::invalid(invalid, &text, &file.display().to_string())
     }
 
+    /// Creates the error of an environment variable. The message follows its name.
+    pub(super) fn of_variable(name: &str, message: impl Into<String>) -> Self {
+        let location = Location {
+            key: name.into(),
+            ..Location::default()
+        };
+        ConfigError::Invalid {
+            location,
+            message: message.into(),
+        }
+    }
+
     /// Creates the error of a file that is not text in UTF-8.
     pub(super) fn not_text(error: NotText, file: &str) -> Self {
         let location = Location {
@@ -234,96 +243,4 @@ impl ConfigError {
             message: error.to_string(),
         }
     }
-}
-
-/// Returns the number of the line, from 1, that contains the byte at `offset`.
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes()
-        .take(offset)
-        .filter(|&byte| byte == b'\n')
-        .count()
-        + 1
-}
-
-/// Returns the span of the value of a dotted key, and true; or, if the file does not contain the key, the span of its
-/// nearest parent, and false.
-fn span_of(text: &str, key: &str) -> Option<(Range<usize>, bool)> {
-    let root = DeTable::parse(text).ok()?;
-    let mut innermost = None;
-    let mut children = Children::Table(root.get_ref());
-    for part in key.split('.') {
-        let Some(value) = children.get(part) else {
-            return innermost.map(|span| (span, false));
-        };
-        innermost = Some(value.span());
-        children = Children::of(value.get_ref());
-    }
-    innermost.map(|span| (span, true))
-}
-
-/// Returns whether a file contains a key.
-fn is_written_in(text: &str, key: &str) -> bool {
-    span_of(text, key).is_some_and(|(_, is_own)| is_own)
-}
-
-/// Returns the dotted key of the innermost key or value that covers a span.
-fn key_at(text: &str, at: Range<usize>) -> Option<String> {
-    let root = DeTable::parse(text).ok()?;
-    let mut path: Vec<String> = Vec::new();
-    let mut children = Children::Table(root.get_ref());
-    while let Some((name, value)) = children.covering(&at) {
-        path.push(name);
-        children = Children::of(value.get_ref());
-    }
-    (!path.is_empty()).then(|| path.join("."))
-}
-
-/// The elements of a table or an array.
-enum Children<'a, 'i> {
-    Table(&'a DeTable<'i>),
-    Array(&'a [Spanned<DeValue<'i>>]),
-    None,
-}
-
-impl<'a, 'i> Children<'a, 'i> {
-    fn of(value: &'a DeValue<'i>) -> Self {
-        match value {
-            DeValue::Table(table) => Children::Table(table),
-            DeValue::Array(array) => Children::Array(array),
-            _ => Children::None,
-        }
-    }
-
-    /// Returns the element of a name, which for an array is an index.
-    fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'i>>> {
-        match self {
-            Children::Table(table) => table.get(name),
-            Children::Array(array) => array.get(name.parse::<usize>().ok()?),
-            Children::None => None,
-        }
-    }
-
-    /// Returns the name of the element that covers a span, and its value.
-    fn covering(&self, at: &Range<usize>) -> Option<(String, &'a Spanned<DeValue<'i>>)> {
-        let covers = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
-        match self {
-            Children::Table(table) => table
-                .iter()
-                .find(|(key, value)| {
-                    covers(key.span()) || covers(value.span()) || has_covering_child(value, at)
-                })
-                .map(|(key, value)| (key.get_ref().to_string(), value)),
-            Children::Array(array) => array
-                .iter()
-                .enumerate()
-                .find(|(_, value)| covers(value.span()) || has_covering_child(value, at))
-                .map(|(index, value)| (index.to_string(), value)),
-            Children::None => None,
-        }
-    }
-}
-
-/// Returns whether an element within a value covers a span. Needed for a `[table]`, whose own span is its header alone.
-fn has_covering_child(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> bool {
-    Children::of(value.get_ref()).covering(at).is_some()
 }

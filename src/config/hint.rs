@@ -3,7 +3,7 @@
 //! Serves the errors of the config. The known keys and the examples of their values are taken from the shipped
 //! imd.toml, which has every key; a key without a default is there as a comment.
 
-use super::SHIPPED;
+use super::{SHIPPED, VARIABLE_PREFIX};
 use crate::byte_size;
 
 /// The sections that may occur several times, with double brackets.
@@ -53,6 +53,47 @@ pub fn explain(key: &str, message: &str) -> String {
         _ => message.to_owned(),
     };
     hint.map_or(message.clone(), |hint| format!("{message}: {hint}"))
+}
+
+/// Returns the message of the TOML parser about the value of a variable, followed by what to write instead.
+pub fn explain_variable(variable: &str, key: &str, message: &str) -> String {
+    let message = match message.split_once(", expected ") {
+        Some((_, expected)) if is_secret_key(key) => format!("expected {expected}"),
+        _ => message.to_owned(),
+    };
+    match suggest_name(&message).filter(|_| message.starts_with("unknown ")) {
+        Some(hint) => format!("{message}: {hint}"),
+        None => with_example(variable, &message),
+    }
+}
+
+/// Returns a message about a variable, followed by an example of its value if there is one.
+pub fn with_example(variable: &str, message: &str) -> String {
+    let key = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or(variable);
+    let key = without_indices(&key.to_ascii_lowercase().replace("__", "."));
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
+    match example(section, name) {
+        Some(value) => format!("{message}: write {variable}={}", without_quotes(&value)),
+        None => message.to_owned(),
+    }
+}
+
+/// Returns a dotted key without the indices of arrays.
+pub fn without_indices(key: &str) -> String {
+    let names = key.split('.').filter(|part| !is_index(part));
+    names.collect::<Vec<&str>>().join(".")
+}
+
+/// Returns an example in TOML as the text of a variable: without quotes, and a list with commas alone.
+fn without_quotes(example: &str) -> String {
+    let items = example.trim_matches(['[', ']']).split(',');
+    let items = items.map(|item| item.trim().trim_matches('"'));
+    items.collect::<Vec<&str>>().join(",")
+}
+
+/// Returns whether the value of a dotted key is a secret.
+pub fn is_secret_key(key: &str) -> bool {
+    key.rsplit('.').next().is_some_and(is_secret)
 }
 
 /// Returns whether the value of a key is a secret, which an error must not repeat.
@@ -252,6 +293,28 @@ fn without_comment(value: &str) -> &str {
         .get(..end.unwrap_or(value.len()))
         .unwrap_or(value)
         .trim_end()
+}
+
+/// Returns the dotted keys of the shipped imd.toml, also those in comments, and those of the further examples.
+#[cfg(test)]
+pub fn known_keys() -> impl Iterator<Item = String> {
+    let mut section = "";
+    let shipped = entries().filter_map(move |entry| match entry {
+        Entry::Section(name) => {
+            section = name;
+            None
+        }
+        Entry::Key(name, _) => Some((section, name)),
+    });
+    let extra = EXTRA_EXAMPLES
+        .iter()
+        .map(|(section, name, _)| (*section, *name));
+    let keys = shipped.chain(extra);
+    keys.map(|(section, name)| {
+        format!("{section}.{name}")
+            .trim_start_matches('.')
+            .to_owned()
+    })
 }
 
 #[cfg(test)]

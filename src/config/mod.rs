@@ -16,8 +16,14 @@
 //! | `host` | the parser of hosts |
 //! | `listen` | the parser of listeners' addresses, which resolves names |
 //! | `origin` | the check of `http.cors_origins` |
+//! | `position` | keys and places in the text of a file |
+//! | `provenance` | where each value came from, for `imd check` |
+//! | `schema` | the keys of the model, and the kinds of their values |
+//! | `service_links` | variables that Kubernetes sets, which are no keys |
+//! | `sources` | the config of a file and of environment variables |
 //! | `tls` | the table `[tls]` |
 //! | `validate` | the checks of all values |
+//! | `variables` | environment variables as keys |
 
 mod admin;
 mod advertise;
@@ -31,10 +37,16 @@ mod hint;
 mod host;
 mod listen;
 mod origin;
+mod position;
+mod provenance;
 mod quirks;
 mod roles;
+mod schema;
+mod service_links;
+mod sources;
 mod tls;
 mod validate;
+mod variables;
 
 pub use admin::{Admin, Secret};
 pub use advertise::{AdvertiseTo, BadNetwork, Network};
@@ -43,10 +55,13 @@ pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
 pub use listen::{BadListen, ListenHost};
 pub use origin::ANY_ORIGIN;
+pub use provenance::{Provenance, Provenances};
 pub use quirks::Quirks;
 pub use roles::{Role, Roles};
+pub use sources::Sources;
 pub use tls::{CertificateSource, Tls};
 pub use validate::FEWEST_CONNECTIONS;
+pub use variables::{Variables, switch};
 
 use std::fmt;
 use std::iter;
@@ -64,6 +79,9 @@ use crate::text;
 /// The text of the imd.toml that `imd` is shipped with. It has every key with its default; keys without one are
 /// comments.
 pub const SHIPPED: &str = include_str!("../../imd.toml");
+
+/// The beginning of the name of every environment variable of `imd`.
+pub const VARIABLE_PREFIX: &str = "IMD_";
 
 /// The salt with which existing clients of the stack compute their tokens. It is published, so it protects nothing.
 pub const PUBLIC_SALT: &str = "!0h#?123(ABM";
@@ -503,16 +521,24 @@ impl Config {
     /// [`ConfigError::Invalid`] for the first mistake, with its key and line, and a message that says what to write
     /// instead.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, ConfigError> {
-        let text = text::without_mark(text);
-        let config: Config =
-            toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, name))?;
+        let config = Config::parse(text, name)?;
         config
             .check()
-            .map_err(|invalid| ConfigError::invalid(invalid, text, name))?;
+            .map_err(|invalid| ConfigError::invalid(invalid, text::without_mark(text), name))?;
         Ok(config)
     }
 
-    /// Reads, parses and validates a config file.
+    /// Parses a config in TOML, without the checks of its values. `name` is the name of the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] for a text that is not TOML, an unknown or missing key, and a value of a wrong type or form.
+    fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let text = text::without_mark(text);
+        toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, name))
+    }
+
+    /// Reads, parses and validates a config file. Environment variables are not read: see [`Sources`].
     ///
     /// # Errors
     ///
@@ -520,10 +546,7 @@ impl Config {
     /// - [`ConfigError::TooLong`], when the file is too long for a config.
     /// - [`ConfigError::Invalid`], when the file is not text, and as for [`from_toml`](Self::from_toml).
     pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
-        let name = path.display().to_string();
-        let bytes = ConfigError::read_file(path)?;
-        let text = text::read_lines(&bytes).map_err(|error| ConfigError::not_text(error, &name))?;
-        Config::from_toml(text, &name)
+        Sources::read(Some(path), Variables::default())?.config()
     }
 
     /// Formats the config as TOML, with every value, also those that are defaults.
