@@ -27,8 +27,11 @@ use imd::daemon::runtime;
 use cli::addr_file::AddrFile;
 use cli::failure::{Failure, USAGE};
 use cli::output::StatusLines;
+use cli::settings::Settings;
 use cli::signals::Signals;
-use cli::{Cli, Command, DaemonArgs, banner, launch, output, qr_code, settings, stderr};
+use cli::{
+    Cli, Command, DaemonArgs, banner, environment, launch, output, qr_code, settings, stderr,
+};
 
 /// Allocator of the process. Messages are allocated on one thread and freed on another. The system allocator on Linux
 /// spends a tenth of the time of storing a message on merging free chunks, and uses a third more memory per
@@ -87,9 +90,11 @@ fn run(cli: Cli, process_start: Instant) -> Result<(), Failure> {
     }
     // This comes first, so that a failed start never leaves the addresses file of an earlier daemon behind.
     let addr_file = match (&cli.command, &cli.daemon.addr_file) {
-        (None, Some(path)) => Some(AddrFile::claim(path)?),
+        (None, Some(path)) => Some(AddrFile::claim(path, cli.daemon.source("addr_file"))?),
         _ => None,
     };
+    // Every command refuses a variable with a typing error, also one that would not use it.
+    environment::variables()?;
     cli::init_log(cli.log_format)?;
     let runtime = runtime().map_err(no_runtime)?;
     let result = runtime.block_on(async {
@@ -128,13 +133,17 @@ async fn daemon(
     process_start: Instant,
 ) -> Result<(), Failure> {
     launch::make_files_private();
-    let config = settings::daemon(args)?;
+    let Settings { config, sources } = settings::daemon(args)?;
     let public_salt = config.auth.salt == PUBLIC_SALT;
     let mut signals = Signals::listen()?;
     let started = Imd::start(config).await;
     let imd = started.map_err(|error| {
-        settings::start_failure(args.store.as_deref(), args.config.as_deref(), error)
+        let store = args.store.as_deref();
+        let store = store.map(|folder| format!("{} {}", args.source("store"), folder.display()));
+        settings::start_failure(store, Some(&sources), error)
     })?;
+    // The text of the config is of no more use.
+    drop(sources);
     stderr::count_dropped(imd.metrics().lost_logs());
     if let Some(file) = &mut addr_file {
         file.write(&imd.addresses())?;

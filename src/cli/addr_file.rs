@@ -23,6 +23,8 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 pub struct AddrFile {
     /// Where the addresses are written: a regular file, a pipe or a device.
     target: FileTarget,
+    /// The flag or the variable that names the file, for errors.
+    source: String,
     /// What was written to a regular file, which tells this daemon's file from that of another one.
     text: Option<String>,
     /// The task that writes to a pipe or a device, which takes until somebody reads it.
@@ -31,19 +33,24 @@ pub struct AddrFile {
 
 impl AddrFile {
     /// Removes the file of an earlier daemon. To be called before anything listens, so that a process that waits for
-    /// the file never reads old addresses.
+    /// the file never reads old addresses. `source` is the flag or the variable that names it.
     ///
     /// # Errors
     ///
     /// When the path can't be written to, or the file there can't be removed.
-    pub fn claim(path: &Path) -> Result<AddrFile, Failure> {
-        let target = FileTarget::at(path).map_err(failed)?;
-        target.remove().map_err(|source| {
+    pub fn claim(path: &Path, source: String) -> Result<AddrFile, Failure> {
+        let target = FileTarget::at(path).map_err(|error| failed(&source, error))?;
+        target.remove().map_err(|error| {
             let path = path.to_owned();
-            failed(TargetError::Io { path, source })
+            let error = TargetError::Io {
+                path,
+                source: error,
+            };
+            failed(&source, error)
         })?;
         Ok(AddrFile {
             target,
+            source,
             text: None,
             writing: None,
         })
@@ -57,7 +64,7 @@ impl AddrFile {
     /// When a regular file can't be written. No part of it is left behind.
     pub fn write(&mut self, addresses: &Addresses) -> Result<(), Failure> {
         let text = serde_json::to_string(addresses);
-        let text = text.map_err(|error| Failure::Failed(format!("--addr-file: {error}")))?;
+        let text = text.map_err(|error| Failure::Failed(format!("{}: {error}", self.source)))?;
         let text = text + "\n";
         if self.target.is_stream() {
             let target = self.target.clone();
@@ -69,7 +76,7 @@ impl AddrFile {
         let written = self
             .target
             .write(Duration::ZERO, |out| out.write_all(text.as_bytes()));
-        written.map_err(failed)?;
+        written.map_err(|error| failed(&self.source, error))?;
         self.text = Some(text);
         Ok(())
     }
@@ -84,7 +91,7 @@ impl AddrFile {
         self.writing = None;
         match written {
             Ok(Err(TargetError::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => {}
-            Ok(Err(error)) => return failed(error),
+            Ok(Err(error)) => return failed(&self.source, error),
             Ok(Ok(())) | Err(_) => {}
         }
         std::future::pending().await
@@ -105,9 +112,9 @@ impl Drop for AddrFile {
     }
 }
 
-/// Returns the failure for an addresses file that can't be written.
-fn failed(error: TargetError) -> Failure {
-    Failure::of_target("--addr-file ", error)
+/// Returns the failure for an addresses file that can't be written, with what names the file.
+fn failed(source: &str, error: TargetError) -> Failure {
+    Failure::of_target(&format!("{source} "), error)
 }
 
 /// Reads the addresses from the file that a daemon wrote.

@@ -12,10 +12,11 @@ mod bench;
 mod chat;
 mod duration;
 mod endpoint;
-mod environment;
+pub mod environment;
 mod escape;
 mod existing;
 pub mod failure;
+mod flag_variables;
 mod http;
 mod inbox;
 mod lab;
@@ -45,7 +46,8 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use bench::BenchArgs;
 use escape::escape_lines;
@@ -64,6 +66,8 @@ use recording::{RecordArgs, ReplayArgs};
 ///
 /// The word after an option that takes a text or a number is its value, also where it begins with a hyphen. Times have a
 /// unit: 500ms, 15s, 1h. Sizes in bytes may have one: 64KiB, 16MiB.
+///
+/// Each key of the config has an environment variable, which counts more than the file: IMD_SESSION__IDLE=10s.
 #[derive(Parser)]
 #[command(name = "imd", version)]
 pub struct Cli {
@@ -109,34 +113,27 @@ pub struct DaemonArgs {
     /// Stop the stack's clock: it moves only by `imd clock advance` or the admin API
     #[arg(long)]
     pub manual_clock: bool,
+    /// The ids of the flags whose values come from environment variables
+    #[arg(skip)]
+    by_variable: Vec<String>,
 }
 
 impl DaemonArgs {
-    /// Returns the first daemon flag that was given, if any. They are refused before a command.
-    fn given(&self) -> Option<&'static str> {
-        let flags = [
-            ("--config", self.config.is_some()),
-            ("--host", self.host.is_some()),
-            ("--any-port", self.any_port),
-            ("--ws", self.ws),
-            ("--advertise", self.advertise.is_some()),
-            ("--addr-file", self.addr_file.is_some()),
-            ("--access", self.access.is_some()),
-            ("--store", self.store.is_some()),
-            ("--memory", self.memory),
-            ("--manual-clock", self.manual_clock),
-        ];
-        flags
-            .into_iter()
-            .find(|(_, given)| *given)
-            .map(|(flag, _)| flag)
+    /// Returns the name of what has set a flag: the variable, or the flag itself. `id` is the name of the flag's field.
+    pub fn source(&self, id: &str) -> String {
+        match self.by_variable.iter().any(|by| by == id) {
+            true => flag_variables::name(id),
+            false => format!("--{}", id.replace('_', "-")),
+        }
     }
 }
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Check a config and print all of it, with the defaults
-    Check(ConfigArgs),
+    /// Check a config and print all of it, with the defaults, and where each value comes from
+    ///
+    /// It takes the flags of the daemon, and prints the config that the daemon would have with them.
+    Check(DaemonArgs),
     /// Print the token that logs a user in
     Token(TokenArgs),
     /// Register a user
@@ -398,17 +395,44 @@ impl Cli {
         Cli::parse_args(std::env::args_os()).map_err(escape_error)
     }
 
-    /// Parses the arguments, and refuses daemon flags that stand before a command.
+    /// Parses the arguments and the variables of the daemon's flags, and refuses daemon flags that stand before a command.
     fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-        let mut matches = command().try_get_matches_from(args)?;
-        let cli = Cli::from_arg_matches_mut(&mut matches)?;
-        if let (Some(flag), Some(_)) = (cli.daemon.given(), &cli.command) {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let matches = flag_variables::parse(&command(), &args)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        let given = daemon_flags_from(&matches, ValueSource::CommandLine);
+        if let (Some(flag), Some(_)) = (given.first(), &cli.command) {
+            let flag = flag.replace('_', "-");
             let why =
-                format!("{flag} before a command is the daemon's: write it after the command");
+                format!("--{flag} before a command is the daemon's: write it after the command");
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, why));
         }
+        let daemon = match &mut cli.command {
+            Some(Command::Check(args)) => args,
+            _ => &mut cli.daemon,
+        };
+        let matches = matches
+            .subcommand()
+            .map_or(&matches, |(_, matches)| matches);
+        daemon.by_variable = daemon_flags_from(matches, ValueSource::EnvVariable);
         Ok(cli)
     }
+
+    /// Returns the names of the variables that stand for flags.
+    pub fn flag_variables() -> Vec<String> {
+        flag_variables::names(&Cli::command())
+    }
+}
+
+/// Returns the ids of the daemon's flags that come from this source, in the order of their definition.
+fn daemon_flags_from(matches: &ArgMatches, source: ValueSource) -> Vec<String> {
+    let daemon = DaemonArgs::augment_args(clap::Command::new("imd"));
+    let ids = daemon.get_arguments().map(|arg| arg.get_id().as_str());
+    let is_from = |id: &&str| {
+        let known = matches.try_contains_id(id).is_ok();
+        known && matches.value_source(id) == Some(source)
+    };
+    ids.filter(is_from).map(str::to_owned).collect()
 }
 
 /// Builds the clap command with one rule for every option that takes a text: the word after the option is its value,

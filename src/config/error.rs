@@ -205,20 +205,6 @@ impl ConfigError {
         ConfigError::Invalid { location, message }
     }
 
-    /// Creates the error of a value that is valid, but turned out to be unusable when the stack was started with it.
-    ///
-    /// Reads the file again to find the line of the key; the line is left out if that fails.
-    pub fn unusable(file: &Path, key: &str, why: impl ToString) -> Self {
-        let bytes = ConfigError::read_file(file).unwrap_or_default();
-        let text = String::from_utf8(bytes).unwrap_or_default();
-        let invalid = Invalid {
-            key: key.into(),
-            message: why.to_string(),
-            rival: None,
-        };
-        ConfigError::invalid(invalid, &text, &file.display().to_string())
-    }
-
     /// Creates the error of an environment variable. The message follows its name.
     pub(super) fn of_variable(name: &str, message: impl Into<String>) -> Self {
         let location = Location {

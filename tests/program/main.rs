@@ -9,6 +9,7 @@ mod chat;
 mod codes;
 mod config;
 mod daemon;
+mod environment;
 mod errors;
 mod examples;
 mod exec;

@@ -93,6 +93,13 @@ impl Program {
         Program::run(command)
     }
 
+    /// Starts the program with these environment variables.
+    pub fn start_with_variables(args: &[&str], variables: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imd"));
+        command.args(args).envs(variables.iter().copied());
+        Program::run(command)
+    }
+
     /// Runs a command without the environment variables of `imd` and of the log, except for those that the command
     /// sets: `cargo test` may itself run inside `imd exec`.
     pub fn run(mut command: Command) -> Program {

@@ -17,7 +17,7 @@ use imd::load::{CoreSplit, pin};
 use tempfile::TempDir;
 
 use crate::cli::failure::Failure;
-use crate::cli::{addr_file, launch};
+use crate::cli::{addr_file, launch, settings};
 
 /// How long the process may take to stop by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -67,8 +67,8 @@ impl Private {
         let failed = |error: String| Failure::Failed(format!("a private imd: {error}"));
         let folder = tempfile::Builder::new().prefix("imd-bench-").tempdir();
         let folder = folder.map_err(|error| failed(error.to_string()))?;
-        let config = match config {
-            Some(config) => config.to_owned(),
+        let config = match settings::file(config) {
+            Some(config) => config,
             None => write_config(folder.path()).map_err(failed)?,
         };
         let addresses = folder.path().join("addr.json");

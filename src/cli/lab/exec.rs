@@ -33,6 +33,14 @@ pub struct ExecArgs {
     command: Vec<OsString>,
 }
 
+impl ExecArgs {
+    /// Returns `--store` with its folder, if it was given.
+    fn written_store(&self) -> Option<String> {
+        let folder = self.store.as_deref()?;
+        Some(format!("--store {}", folder.display()))
+    }
+}
+
 /// Starts a private stack, runs the command beside it, shuts the stack down, and ends with the command's exit code.
 ///
 /// # Errors
@@ -53,7 +61,7 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
     let salt = config.auth.salt.clone();
     let started = Imd::start(config).await;
     let imd =
-        started.map_err(|error| settings::start_failure(args.store.as_deref(), None, error))?;
+        started.map_err(|error| settings::start_failure(args.written_store(), None, error))?;
     stderr::count_dropped(imd.metrics().lost_logs());
     let addresses = imd.addresses();
     let mut command = launch::command(program, files, umask).map_err(exec_failure)?;
