@@ -266,7 +266,7 @@ fn the_help_of_the_daemon_names_the_variables_and_not_their_values() {
 }
 
 /// Command lines that succeed with a stack which only the environment names. Words in capitals are files.
-const CLIENTS: [&str; 33] = [
+const CLIENTS: [&str; 39] = [
     "wait --since 1 --cmd SendP2PMsg",
     "token 1",
     "register --uid 1",
@@ -276,6 +276,12 @@ const CLIENTS: [&str; 33] = [
     "send --from 1 --to 2 hello",
     "sync --uid 2",
     "chat --uid 1",
+    "bench gateway --users=2 --count=4 --json",
+    "bench connect --users=2 --count=4 --json",
+    "bench p2p --users=2 --count=4 --json",
+    "bench group --users=2 --count=4 --json",
+    "bench idle --users=2 --for=100ms --json",
+    "bench sync --users=2 --fill=5 --count=2 --json",
     "replay RECORD",
     "replay RECORD --pw=",
     "access ls",
@@ -346,6 +352,10 @@ fn every_client_command_finds_its_stack_by_the_environment_alone() {
             ended.err,
             ended.out
         );
+        if line.starts_with("bench") {
+            let report: serde_json::Value = serde_json::from_str(&ended.out[0]).unwrap();
+            assert_eq!(report["addr"], addresses.gateway.as_str(), "{line}");
+        }
         if line == "token 1" {
             assert_eq!(
                 ended.out,
@@ -364,12 +374,33 @@ fn every_client_command_finds_its_stack_by_the_environment_alone() {
         .collect();
     let tested = CLIENTS.iter().chain(&FOLLOWING);
     let tested: BTreeSet<&str> = tested.filter_map(|line| line.split(' ').next()).collect();
-    let others = BTreeSet::from(["check", "store", "exec", "bench", "help"]);
+    let others = BTreeSet::from(["check", "store", "exec", "help"]);
     let untested: Vec<_> = commands.difference(&(&tested | &others)).copied().collect();
     assert!(
         untested.is_empty(),
         "{untested:?}: does it find its stack by the environment?"
     );
+}
+
+#[test]
+fn a_private_benchmark_is_asked_for_by_its_flags() {
+    let daemon = Daemon::start(&[]);
+    let gateway = daemon.addresses().gateway;
+    let folder = TempDir::new().unwrap();
+    let config = write_config(folder.path(), "[auth]\nsalt = \"mine\"\n");
+    let variables = [("IMD_GATEWAY", gateway.as_str())];
+    let args = ["bench", "--users=2", "--count=4", "--json"];
+    for flags in [&["--share-cores"][..], &["--config", &config]] {
+        let out = with(&variables, &[&args, flags].concat()).ok();
+        let report: serde_json::Value = serde_json::from_str(&out[0]).unwrap();
+        assert_eq!(report["addr"], serde_json::Value::Null, "{flags:?}");
+    }
+    // The private stack has the config of the environment, and the load generator too.
+    let variables = [("IMD_CONFIG", config.as_str()), ("IMD_ACCESS", "1")];
+    with(&variables, &args).ok();
+    with(&[("IMD_AUTH__SALT", "mine")], &args).ok();
+    let error = imd(&["bench", "group", "--group-api", "127.0.0.1:1"]).failed(64);
+    assert!(error.contains("give its --addr"), "{error}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::stamp;
 use crate::cli::duration::some_time;
+use crate::cli::environment;
 use crate::cli::failure::Failure;
 
 /// Time between two heartbeats of an idle user, in seconds.
@@ -43,18 +44,19 @@ pub enum Kind {
 }
 
 /// What `imd bench` can be told.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct BenchArgs {
     /// What is measured
     #[arg(value_enum, default_value = "p2p")]
     pub kind: Kind,
-    /// The gateway of a running stack [default: a private imd in a process of its own]
+    /// The gateway of a running stack [default: $IMD_GATEWAY, or a private imd in a process of its own]
     ///
-    /// The users' inboxes on it get the messages, and other sessions of these users are closed.
+    /// The users' inboxes on it get the messages, and other sessions of these users are closed. With --config, --store or
+    /// --share-cores, $IMD_GATEWAY does not count.
     #[arg(long, value_name = "GATEWAY")]
     pub addr: Option<String>,
-    /// The group API of the stack at --addr; a group is made on it
-    #[arg(long, value_name = "URL", requires = "addr")]
+    /// The group API of the stack at --addr; a group is made on it [default: $IMD_GROUP_API]
+    #[arg(long, value_name = "URL")]
     pub group_api: Option<String>,
     /// The config of the private imd; of the stack at --addr, the token salt is taken from it
     #[arg(long, value_name = "FILE")]
@@ -110,6 +112,22 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+impl BenchArgs {
+    /// Returns the arguments with the addresses of a running stack that the environment has. Arguments that only a private
+    /// stack can have keep it private.
+    pub fn with_environment(&self) -> BenchArgs {
+        let mut args = self.clone();
+        let is_private = args.config.is_some() || args.store.is_some() || args.share_cores;
+        if args.addr.is_none() && !is_private {
+            args.addr = environment::read(environment::GATEWAY);
+        }
+        if args.addr.is_some() && args.group_api.is_none() {
+            args.group_api = environment::read(environment::GROUP_API);
+        }
+        args
+    }
 }
 
 /// Makes sure that the options about messages fit the kind of the run and one another.
@@ -217,6 +235,11 @@ impl Plan {
         if args.kind == Kind::Group && args.addr.is_some() && args.group_api.is_none() {
             return Err(Failure::Usage(
                 "give the --group-api of the stack too".into(),
+            ));
+        }
+        if args.group_api.is_some() && args.addr.is_none() {
+            return Err(Failure::Usage(
+                "--group-api is of a running stack: give its --addr too".into(),
             ));
         }
         check_message_options(args)?;

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::link::LinkError;
 use super::signals::Signals;
-use super::{advice, api, endpoint, output, settings};
+use super::{advice, api, endpoint, environment, output, settings};
 use args::{Kind, Pace, Plan};
 use private::Private;
 use progress::Progress;
@@ -61,6 +61,7 @@ const RESERVED_FILES: u64 = 128;
 /// When the benchmark can't be run, when a signal stops it, and when a message did not arrive exactly once. In the
 /// last case, the report was printed.
 pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let args = &args.with_environment();
     let mut plan = Plan::new(args)?;
     check_file_limit(&plan)?;
     let salt = match &args.addr {
@@ -119,7 +120,8 @@ pub async fn run(args: &BenchArgs) -> Result<(), Failure> {
 
 /// Makes sure that there is a gateway at the address, and that the access server it returns can be reached.
 async fn check_stack(addr: &str) -> Result<(), Failure> {
-    let wrong = |why| Failure::Usage(format!("--addr {addr}: {why}"));
+    let source = environment::source(environment::GATEWAY, "--addr", addr);
+    let wrong = |why| Failure::Usage(format!("{source} {addr}: {why}"));
     endpoint::host_and_port(addr).map_err(wrong)?;
     let access = match ask_gateway(addr).await {
         Ok(access) => access,
