@@ -228,6 +228,10 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "[session]\nsecond_login = \"refuse\"\n[quirks]\nold_session_stays_open = true",
             "imd.toml:4: quirks.old_session_stays_open: means session.second_login = \"demote\"",
         ),
+        (
+            "[session]\nfirst_notify = \"200y\"",
+            "imd.toml:2: session.first_notify: must be at most 100 years; 0s",
+        ),
         ("[gateway\n", "imd.toml:1: "),
         (
             "[gateway]\nidle = \"5s\"\nidle = \"6s\"",

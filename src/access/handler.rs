@@ -15,7 +15,7 @@ use crate::directory::SessionHandle;
 use crate::id::Uid;
 use crate::proto::{Cmd, Code, Reply, ReqLogin, ReqSyncMsg};
 use crate::service::{Caller, PendingNotifies, Refusal, Services};
-use crate::session::{CloseReason, Handler, RequestBatch};
+use crate::session::{CloseReason, FirstNotifies, Handler, RequestBatch};
 
 /// The limit of replies that wait for one commit. A read that brings more requests has several commits.
 const MAX_PENDING_REPLIES: usize = 256;
@@ -24,6 +24,8 @@ const MAX_PENDING_REPLIES: usize = 256;
 #[derive(Debug)]
 pub struct AccessHandler {
     services: Arc<Services>,
+    /// Holds back the notifies that follow the logins.
+    first_notifies: Arc<FirstNotifies>,
     form: ReplyForm,
 }
 
@@ -52,10 +54,14 @@ impl RequestsInProgress<'_, '_> {
 }
 
 impl AccessHandler {
-    /// Creates a handler that runs commands on these services.
-    pub fn new(services: Arc<Services>) -> Self {
+    /// Creates a handler that runs commands on these services. `first_notifies` belongs to the manager of its sessions.
+    pub fn new(services: Arc<Services>, first_notifies: Arc<FirstNotifies>) -> Self {
         let form = ReplyForm::new(services.quirks());
-        AccessHandler { services, form }
+        AccessHandler {
+            services,
+            first_notifies,
+            form,
+        }
     }
 
     /// Carries out one request. Its reply is added at once, or by the next [`commit_and_reply`](Self::commit_and_reply).
@@ -171,11 +177,9 @@ impl AccessHandler {
         let inbox = login.as_ref().ok().map(|outcome| outcome.inbox);
         work.requests
             .reply(&self.form.apply(reply_to(command, login)));
-        // The notify is written behind the reply, which clients expect as the first frame. The contract wants it 100 ms later,
-        // and not at all if a page has caught up by then. That wait is not implemented yet: a client that asks for its inbox
-        // as soon as it has the reply is notified as well, may ask a second time, and shows its messages twice then.
+        // The notify is written behind the reply, which clients expect as the first frame.
         if let Some(inbox) = inbox.filter(|inbox| inbox.total > inbox.read) {
-            session.notify(&inbox);
+            self.first_notifies.notify(work.requests.session(), &inbox);
         }
     }
 

@@ -43,7 +43,7 @@ use crate::config::{Config, Host};
 use crate::core::Core;
 use crate::listener::{Listeners, serve_server};
 use crate::registry::WebSocketAddress;
-use crate::session::{Deadlines, FaultPoint, ListenerContext, SessionManager};
+use crate::session::{Deadlines, FaultPoint, FirstNotifies, ListenerContext, SessionManager};
 use lifecycle::Lifecycle;
 use registration::Registration;
 
@@ -88,6 +88,8 @@ pub struct AccessServer {
 #[derive(Debug)]
 struct Settings {
     deadlines: Deadlines,
+    /// How long the notify after a login waits for the client's own sync.
+    first_notify: Duration,
     /// How many bytes may wait to be written to one session.
     unwritten_limit: usize,
     /// The limit of a frame's length before the login, in bytes.
@@ -109,6 +111,7 @@ impl From<&Config> for Settings {
                 half_frame: config.session.half_frame,
                 write: config.session.write_deadline,
             },
+            first_notify: config.session.first_notify,
             unwritten_limit: config.limits.outbound,
             frame_before_login: config.limits.frame_before_login,
             lease: config.registry.lease,
@@ -127,6 +130,7 @@ impl Settings {
             self.deadlines.clone(),
             self.unwritten_limit,
         );
+        let first_notifies = FirstNotifies::new(Arc::clone(&manager), self.first_notify);
         let context = |framing| ListenerContext {
             manager: Arc::clone(&manager),
             framing,
@@ -134,7 +138,7 @@ impl Settings {
             connection_counts: core.metrics.connection_counts(name),
             metrics: Arc::clone(&core.metrics),
             fault_point: FaultPoint::access(Arc::clone(&core.lab), name),
-            handler: AccessHandler::new(Arc::clone(&core.services)),
+            handler: AccessHandler::new(Arc::clone(&core.services), Arc::clone(&first_notifies)),
         };
         serve_server(
             listeners,

@@ -3,7 +3,7 @@
 //! Every lease, deadline, expiry and id of the stack takes its time from one [`Clock`], which can only be read. A test
 //! and the admin API hold the [`ClockControl`] of the same clock, which can also move it. Waits for the operating
 //! system are the only ones that are real time with every clock: the back-off of a failing accept, the bounds on
-//! teardown, and the timeouts of the HTTP server.
+//! teardown, and the timeouts of the HTTP server. The wait of the notify after a login ends by whichever time passes first.
 //!
 //! Invariants:
 //!

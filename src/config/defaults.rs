@@ -101,6 +101,7 @@ impl Default for Session {
             presence: seconds(15),
             write_deadline: seconds(10),
             half_frame: seconds(10),
+            first_notify: Duration::from_millis(100),
             second_login: SecondLogin::Close,
             tcp_keepalive: seconds(30),
             tcp_user_timeout: seconds(30),

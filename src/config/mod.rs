@@ -241,6 +241,11 @@ pub struct Session {
     /// How long a frame may take to arrive, from its first byte to its last.
     #[serde(with = "form::duration")]
     pub half_frame: Duration,
+    /// How long the Notify after a login waits for the client's own sync, which makes it needless. It is sent behind the
+    /// login's reply if this is zero. The time is that of the stack's clock, or real time if that ends the wait earlier, as it
+    /// does while a manual clock stands still.
+    #[serde(with = "form::duration")]
+    pub first_notify: Duration,
     /// What happens when a user logs in who has a session already. The quirk `old_session_stays_open` overrides it: see
     /// [`Config::second_login`].
     pub second_login: SecondLogin,

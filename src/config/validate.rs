@@ -167,6 +167,15 @@ impl Config {
                 "must be at most 100 years".into()
             })?;
         }
+        // Unlike the durations above, it may be zero.
+        ensure(
+            self.session.first_notify <= MAX_DURATION,
+            "session.first_notify",
+            || {
+                "must be at most 100 years; 0s sends the Notify right behind the login's reply"
+                    .into()
+            },
+        )?;
         let keepalive = self.session.tcp_keepalive;
         // The kernel takes the time as whole seconds, and no more than 32,767 of them.
         ensure(

@@ -118,10 +118,10 @@ impl Imd {
     /// Waits until nothing is in flight: every frame that has arrived is answered, its messages are stored, and all replies
     /// and notifies have been written to their sockets.
     ///
-    /// This also waits while a fault delays or throttles a frame, and while a client does not read what is written to it. It
-    /// does not wait for a frame that `reorder` holds until the next one: only the client can send that one. The
-    /// sessions of a paused access server are not waited for. A frame that a client has sent and that has not arrived is
-    /// not seen.
+    /// This also waits while a fault delays or throttles a frame, while a client does not read what is written to it, and for
+    /// the notify that comes some time after a login (`session.first_notify`), unless a page makes it needless. It does not
+    /// wait for a frame that `reorder` holds until the next one: only the client can send that one. The sessions of a paused
+    /// access server are not waited for. A frame that a client has sent and that has not arrived is not seen.
     pub async fn settled(&self) {
         loop {
             self.at_rest().await;

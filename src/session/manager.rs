@@ -187,6 +187,11 @@ impl SessionManager {
         }
     }
 
+    /// Returns the session with this id, if it exists.
+    pub(super) fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.of(id.0).lock().get(&id).cloned()
+    }
+
     /// Returns whether a session with this id exists.
     pub fn has(&self, id: SessionId) -> bool {
         self.sessions.of(id.0).lock().contains_key(&id)

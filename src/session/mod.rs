@@ -28,6 +28,7 @@
 //! | `request_batch` | the requests of one read, and the replies to them |
 //! | `reply_buffer` | the replies of a batch on their way to the write |
 //! | `output_state` | what a session still has to write: its pending notify, and how far its client has read |
+//! | `first_notify` | the wait of the notify that follows a login |
 //! | `handle` | the session as services and directories see it |
 //! | `manager`, `listener_context` | the sessions of one listener, and what they share |
 //! | `deadlines`, `sweep` | the deadlines of a session, and the search for those who have missed one |
@@ -40,6 +41,7 @@ mod close;
 pub mod connection;
 mod deadlines;
 mod fault_point;
+mod first_notify;
 mod handle;
 mod held_frame;
 mod listener_context;
@@ -55,6 +57,7 @@ pub use close::CloseReason;
 pub use connection::{Connection, Handler};
 pub use deadlines::Deadlines;
 pub use fault_point::FaultPoint;
+pub use first_notify::FirstNotifies;
 pub use listener_context::ListenerContext;
 pub use manager::{SessionIds, SessionManager};
 pub use pause::Pause;
@@ -205,6 +208,17 @@ impl Session {
         self.change_and_wake(|output| output.notify(current, total))
     }
 
+    /// Has the client told that there are messages after `current`, up to `total`, unless it has read them when the wait
+    /// [ends](Self::end_wait). Returns whether a wait has to begin: not if a notify is pending or waits already.
+    fn notify_after_wait(&self, current: Version, total: Version) -> bool {
+        self.output.lock().notify_after_wait(current, total)
+    }
+
+    /// Ends the wait of a notify, so that it is written next. Has no effect if none waits any more.
+    fn end_wait(&self) {
+        self.change_and_wake(OutputState::end_wait);
+    }
+
     /// Changes the output state, and wakes the session's task.
     fn change_and_wake<T>(&self, change: impl FnOnce(&mut OutputState) -> T) -> T {
         let mut output = self.output.lock();
@@ -306,8 +320,8 @@ impl Session {
         });
     }
 
-    /// Returns whether the session has nothing to do: every request is answered and everything is written. A frame that
-    /// `reorder` holds does not count, and a half-open session is always settled.
+    /// Returns whether the session has nothing to do: every request is answered and everything is written, also the notify
+    /// that waits after a login. A frame that `reorder` holds does not count, and a half-open session is always settled.
     pub fn is_settled(&self) -> bool {
         self.is_half_open() || self.timers.is_awaiting_peer() && self.output.lock().is_empty()
     }

@@ -1,7 +1,7 @@
 //! What a session still has to write: its pending notify, how far its client has read, and how much its task has not written.
 //!
 //! Serves the [`Session`](super::Session), which holds it under a lock. It takes a constant amount of memory, whatever the
-//! number of messages: pending notifies merge into one.
+//! number of messages: notifies merge into one.
 
 use std::task::{Context, Waker};
 
@@ -18,8 +18,8 @@ use crate::proto::{Cmd, Payload};
 pub(super) struct OutputState {
     /// How many bytes the socket has not taken yet. The session's task holds them.
     unwritten: usize,
-    /// The pending notify, whatever the number of messages that it stands for.
-    notify: Option<Pending>,
+    /// The notify that is not written yet, whatever the number of messages that it stands for.
+    notify: NotifyState,
     /// The end of the last page that was sent on this session. Every later notify names it as the version up to which the
     /// client has read, since clients copy that number from each notify.
     page_end: Option<Version>,
@@ -30,11 +30,46 @@ pub(super) struct OutputState {
     pub task: Option<Waker>,
 }
 
-/// A notify that is not written yet: there are messages after `current`, up to `total`.
+/// The notify that is not written yet, if there is one.
+#[derive(Debug, Clone, Copy, Default)]
+enum NotifyState {
+    /// There is none.
+    #[default]
+    None,
+    /// The notify after a login, which is pending at the end of its wait.
+    Waiting(Notify),
+    /// The notify is written as soon as the socket takes it.
+    Pending(Notify),
+}
+
+/// A notify: there are messages after `current`, up to `total`.
 #[derive(Debug, Clone, Copy)]
-struct Pending {
+struct Notify {
     current: Version,
     total: Version,
+}
+
+impl NotifyState {
+    /// Returns the notify, whether it waits or is pending.
+    fn notify(self) -> Option<Notify> {
+        match self {
+            NotifyState::None => None,
+            NotifyState::Waiting(notify) | NotifyState::Pending(notify) => Some(notify),
+        }
+    }
+}
+
+impl Notify {
+    /// Returns the notify that stands for both: the greater of both values is kept for each number.
+    fn merged_with(self, other: Option<Notify>) -> Notify {
+        let Some(other) = other else {
+            return self;
+        };
+        Notify {
+            current: self.current.max(other.current),
+            total: self.total.max(other.total),
+        }
+    }
 }
 
 impl OutputState {
@@ -45,12 +80,12 @@ impl OutputState {
 
     /// Returns whether nothing waits to be written.
     pub fn is_empty(&self) -> bool {
-        self.unwritten == 0 && self.notify.is_none()
+        self.unwritten == 0 && matches!(self.notify, NotifyState::None)
     }
 
     /// Returns whether the session's task has something new to write. That is never so while the socket takes nothing.
     pub fn has_work(&self) -> bool {
-        self.unwritten == 0 && self.notify.is_some()
+        self.unwritten == 0 && matches!(self.notify, NotifyState::Pending(_))
     }
 
     /// Registers the session's task to be woken by the next change. Called by the task before it sleeps.
@@ -61,26 +96,40 @@ impl OutputState {
         }
     }
 
-    /// Adds a notify of messages after `current`, up to `total`. Returns whether it was merged with a pending one, in
-    /// which case the greater of both values is kept for each number.
+    /// Adds a notify of messages after `current`, up to `total`, which is pending from now on. Returns whether it was merged
+    /// with one that was not written yet; one that waited waits no longer.
     pub fn notify(&mut self, current: Version, total: Version) -> bool {
-        let is_merged = self.notify.is_some();
-        self.notify = Some(match self.notify {
-            None => Pending { current, total },
-            Some(old) => Pending {
-                current: old.current.max(current),
-                total: old.total.max(total),
-            },
-        });
-        is_merged
+        let old = self.notify.notify();
+        self.notify = NotifyState::Pending(Notify { current, total }.merged_with(old));
+        old.is_some()
+    }
+
+    /// Adds a notify of messages after `current`, up to `total`, which waits until [`end_wait`](Self::end_wait). Returns
+    /// whether its wait begins now: not if it was merged with a notify that is pending or waits already.
+    pub fn notify_after_wait(&mut self, current: Version, total: Version) -> bool {
+        let old = self.notify.notify();
+        let notify = Notify { current, total }.merged_with(old);
+        self.notify = match self.notify {
+            NotifyState::Pending(_) => NotifyState::Pending(notify),
+            NotifyState::None | NotifyState::Waiting(_) => NotifyState::Waiting(notify),
+        };
+        old.is_none()
+    }
+
+    /// Makes the notify that waits a pending one. Has no effect if none waits any more.
+    pub fn end_wait(&mut self) {
+        if let NotifyState::Waiting(notify) = self.notify {
+            self.notify = NotifyState::Pending(notify);
+        }
     }
 
     /// Notes that a page is written which ends at `end` of an inbox whose newest version is `total`. If it leaves something
     /// behind, a notify is pending.
     pub fn page_served(&mut self, end: Version, total: Version) {
         self.page_end = Some(end);
-        // A notify that is pending already gets the newest version too, for the case that this page is lost.
-        if end < total || self.notify.is_some() {
+        // A notify that is not written yet gets the newest version too, for the case that this page is lost. It also waits no
+        // longer, since the page is what it was to wait for.
+        if end < total || self.notify.notify().is_some() {
             self.notify(end, total);
         }
     }
@@ -93,9 +142,9 @@ impl OutputState {
         }
     }
 
-    /// Discards the pending notify. The client of a session that ends gets the farewell or the last reply instead.
+    /// Discards the notify that is not written yet. The client of a session that ends gets the farewell or the last reply instead.
     pub fn forget_notify(&mut self) {
-        self.notify = None;
+        self.notify = NotifyState::None;
     }
 
     /// Sets how many bytes the socket has not taken.
@@ -105,19 +154,20 @@ impl OutputState {
 
     /// Takes the pending notify, and appends it as a frame unless a page has caught up with it meanwhile.
     pub fn take_notify(&mut self, framing: Framing, out: &mut BytesMut) {
-        let Some(Pending { current, total }) = self.notify.take() else {
+        let NotifyState::Pending(Notify { current, total }) = self.notify else {
             return;
         };
+        self.notify = NotifyState::None;
         let current = self.page_end.unwrap_or(current);
         if current >= total {
             return;
         }
-        reply_buffer::append(framing, &Pending { current, total }, out);
+        reply_buffer::append(framing, &Notify { current, total }, out);
     }
 }
 
 /// Encodes the notify as a [`ResNotify`](crate::proto::ResNotify).
-impl Payload for Pending {
+impl Payload for Notify {
     fn encode_payload(&self, dst: &mut BytesMut) {
         let mut fields = Fields::success(Cmd::Notify, dst);
         fields.number(5, self.current.0);
@@ -176,6 +226,49 @@ mod tests {
         output.notify(Version(0), Version(4));
         output.page_served(Version(3), Version(3));
         assert_eq!(taken(&mut output), [(20007, Some((3, 4)))]);
+    }
+
+    #[test]
+    fn the_notify_after_a_login_waits_until_its_time_or_another_reason() {
+        let waiting = || {
+            let mut output = OutputState::default();
+            assert!(output.notify_after_wait(Version(0), Version(3)));
+            assert!(!output.has_work() && !output.is_empty());
+            assert_eq!(taken(&mut output), [], "it waits");
+            output
+        };
+        let mut output = waiting();
+        assert!(
+            !output.notify_after_wait(Version(0), Version(4)),
+            "one wait is enough"
+        );
+        output.end_wait();
+        assert_eq!(taken(&mut output), [(20007, Some((0, 4)))]);
+        output.end_wait();
+        assert!(output.is_empty(), "nothing waits any more");
+
+        let mut output = waiting();
+        assert!(output.notify(Version(0), Version(4)), "it is merged");
+        assert_eq!(taken(&mut output), [(20007, Some((0, 4)))]);
+
+        let mut output = waiting();
+        output.page_served(Version(2), Version(3));
+        assert_eq!(taken(&mut output), [(20007, Some((2, 3)))]);
+
+        let mut output = waiting();
+        output.page_served(Version(3), Version(3));
+        assert_eq!(taken(&mut output), []);
+        assert!(output.is_empty(), "the page has caught up");
+
+        let mut output = waiting();
+        output.page_served(Version(3), Version(3));
+        output.page_lost(Version(0), Version(3));
+        assert_eq!(taken(&mut output), [(20007, Some((0, 3)))]);
+
+        let mut output = OutputState::default();
+        output.notify(Version(0), Version(3));
+        assert!(!output.notify_after_wait(Version(0), Version(3)));
+        assert!(output.has_work(), "what is pending does not begin to wait");
     }
 
     #[test]

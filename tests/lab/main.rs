@@ -23,6 +23,7 @@ mod bad_snapshots;
 mod console;
 mod contents;
 mod described;
+mod first_notify;
 mod fixtures;
 mod half_open;
 mod hung_up;

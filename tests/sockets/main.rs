@@ -13,6 +13,7 @@ mod client_hosts;
 mod deadlines;
 mod departed_clients;
 mod example;
+mod first_notify;
 mod gateway;
 mod group;
 mod http;
