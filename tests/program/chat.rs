@@ -228,3 +228,18 @@ fn a_chat_survives_a_restart_of_the_server() {
         .ok();
     bob.line_with("v1] 1: second life");
 }
+
+/// The notify of what was unread comes some time after the login, and a script may have ended by then.
+#[test]
+fn a_script_shows_what_was_unread_at_its_start() {
+    let daemon = Daemon::start(&[]);
+    daemon
+        .imd(&["send", "--from", "1", "--to", "2", "before"])
+        .ok();
+    let script = daemon.spawn(&["chat", "--uid", "2"]);
+    let out = script.end().ok();
+    assert!(
+        out.iter().any(|line| line.ends_with("v1] 1: before")),
+        "{out:?}"
+    );
+}

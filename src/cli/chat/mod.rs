@@ -9,13 +9,13 @@ mod screen;
 mod show;
 mod terminal;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use imd::Client;
 use imd::client::{ClientError, Event, new_msg_id};
 use imd::proto::Code;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::cli::ChatArgs;
 use crate::cli::backoff::Backoff;
@@ -31,6 +31,10 @@ use screen::Screen;
 
 /// Number of attempts to reconnect after the input of a script has ended. Before its end, attempts go on for ever.
 const ATTEMPTS_AFTER_END: usize = 5;
+
+/// How long after a login a script that has ended still waits for the notify of what was unread. A server sends it 100 ms after
+/// the login by default.
+const FIRST_NOTIFY: Duration = Duration::from_millis(200);
 
 /// Runs the chat until the user leaves, the script ends, or a signal arrives.
 ///
@@ -55,6 +59,7 @@ async fn chat(account: Account) -> Result<(), Failure> {
     let chat = Chat {
         account,
         client,
+        logged_in: Instant::now(),
         screen,
         input,
         version: None,
@@ -80,6 +85,8 @@ async fn chat(account: Account) -> Result<(), Failure> {
 struct Chat {
     account: Account,
     client: Client,
+    /// When the client has logged in.
+    logged_in: Instant,
     screen: Screen,
     input: Input,
     /// The last version shown. Unknown until the first notify says how far this user has read.
@@ -315,6 +322,7 @@ impl Chat {
             let trouble = match self.account.log_in().await {
                 Ok(client) => {
                     self.client = client;
+                    self.logged_in = Instant::now();
                     match self.catch_up().await {
                         Err(ChatError::ConnectionLost(error) | ChatError::Refused(error)) => {
                             error.to_string()
@@ -380,6 +388,13 @@ impl Chat {
 
     /// Shows the messages that the server has announced up to now.
     async fn show_pending(&mut self) -> Result<(), ChatError> {
+        // Without a version, no notify has come so far. A person who leaves has seen the screen for longer than that takes.
+        if self.version.is_none() && !self.input.is_interactive() {
+            let left = FIRST_NOTIFY.saturating_sub(self.logged_in.elapsed());
+            if let Ok(event) = timeout(left, self.client.next_event()).await {
+                self.handle_event(event).await?;
+            }
+        }
         // The answer to a ping arrives after every notify that was sent before it.
         self.client.ping().await?;
         while let Some(event) = self.client.next_event().now_or_never() {
