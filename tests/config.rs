@@ -232,6 +232,10 @@ fn errors_name_file_line_key_and_what_is_wrong() {
             "[session]\nfirst_notify = \"200y\"",
             "imd.toml:2: session.first_notify: must be at most 100 years; 0s",
         ),
+        (
+            "[delivery]\npush = \"yes\"",
+            "imd.toml:2: delivery.push: invalid type: string",
+        ),
         ("[gateway\n", "imd.toml:1: "),
         (
             "[gateway]\nidle = \"5s\"\nidle = \"6s\"",

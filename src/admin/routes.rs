@@ -162,7 +162,7 @@ const CLOCK: &str = "kind: string, now_ms: integer, unix_ms: integer";
 const STATE: &str = "version: string, instance: string, clock: object, store: string, durable: boolean, gateway: object, http: object, \
     access: [Server], registry: object, faults: [Fault], quirks: array, journal: object, ledger: object, frames: integer";
 const REPORT: &str = "stored: integer, delivered: integer, pending: integer, removed: integer, refused: integer, \
-    lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: [Inbox], refusals: [Refused]";
+    pushed: integer, lost: integer, repeated: integer, swapped: integer, unfinished: integer, inboxes: [Inbox], refusals: [Refused]";
 const FAULT: &str = "at: string, name?: string, uid?: id, access?: string, session?: id, cmd?: string|integer, direction?: string, \
     nth?: id, after?: id, times?: id, probability?: number|string, for?: string, delay?: string, jitter?: string, \
     drop?: boolean, duplicate?: boolean, reorder?: boolean, error?: integer|string, reset?: boolean, half_open?: boolean, \

@@ -112,6 +112,7 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
         "ledger": {
             "stored": ledger.stored,
             "delivered": ledger.delivered,
+            "pushed": deps.core.services.pushed(),
             "pending": ledger.pending(),
             "removed": ledger.removed,
             "refused": audited.refused,

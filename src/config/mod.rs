@@ -108,6 +108,8 @@ pub struct Config {
     pub registry: Registry,
     /// The table `[session]`.
     pub session: Session,
+    /// The table `[delivery]`.
+    pub delivery: Delivery,
     /// The table `[limits]`.
     pub limits: Limits,
     /// The table `[auth]`.
@@ -267,6 +269,15 @@ pub enum SecondLogin {
     Demote,
     /// The newer login is refused with the error 93004.
     Refuse,
+}
+
+/// The table `[delivery]`: how messages get to receivers who are logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// Whether a message to one user is pushed to a receiver who is logged in, besides the notify: as a frame of command 20003
+    /// with a text. docs/protocol.md says when it is not.
+    pub push: bool,
 }
 
 /// The table `[limits]`.

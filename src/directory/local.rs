@@ -14,7 +14,7 @@ use crate::config::SecondLogin;
 use crate::id::Uid;
 use crate::metrics::Metrics;
 use crate::sharded::Sharded;
-use crate::store::InboxState;
+use crate::store::{self, InboxState};
 
 /// A directory that knows the sessions of this process only. Nothing in it waits.
 #[derive(Debug)]
@@ -138,6 +138,13 @@ impl SessionDirectory for LocalDirectory {
                 uids.filter(|&uid| uid > after).collect()
             })
             .collect()
+    }
+
+    fn push(&self, uid: Uid, entry: &store::Entry) {
+        // As in `notify`, no lock of the directory is held meanwhile.
+        if let Some(session) = self.session(uid) {
+            session.push(entry);
+        }
     }
 
     fn notify(&self, grown_inboxes: &[InboxState]) {

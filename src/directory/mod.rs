@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::id::Uid;
-use crate::store::InboxState;
+use crate::store::{Entry, InboxState};
 
 /// Identifies a session; never used for another session during the life of an `imd`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +51,13 @@ pub trait SessionHandle: fmt::Debug + Send + Sync {
     ///
     /// A notify that was not written yet absorbs this one. Returns whether that happened.
     fn notify(&self, inbox: &InboxState) -> bool;
+
+    /// Pushes a new entry of the user's inbox to the client, and returns whether that is done. It is not if a page has brought
+    /// the entry already, if too much waits to be written, or if the session is no longer served; nor by a session that can't
+    /// push. The client learns of the entry by a [`notify`](Self::notify) in any case.
+    fn push(&self, _entry: &Entry) -> bool {
+        false
+    }
 
     /// Closes the session because its user has logged in on another one. The client is told so.
     fn displace(&self);
@@ -119,6 +126,10 @@ pub trait SessionDirectory: fmt::Debug + Send + Sync {
 
     /// Returns the users above uid `after` who have a session, in no order.
     async fn users(&self, after: Uid) -> Vec<Uid>;
+
+    /// Pushes a new entry of the user's inbox to the session that receives the user's notifies, if there is one and it
+    /// [can take it](SessionHandle::push). The caller notifies the user as well.
+    fn push(&self, uid: Uid, entry: &Entry);
 
     /// Notifies the users of these inboxes. A user without a session learns at the next login what has been stored
     /// meanwhile.

@@ -237,8 +237,10 @@ impl Fault {
             }
             Action::Throttle(rate) => within("throttle", rate, 1..=MAX_NUMBER),
             Action::Slice(bytes) => {
-                let largest = match self.at {
-                    Site::Notify => MAX_SLICE_OF_NOTIFY,
+                let largest = match (self.at, self.cmd) {
+                    // Pushed messages pass this site too, and can be as long as any frame.
+                    (Site::Notify, Some(Cmd::SendP2PMsg)) => MAX_SLICE,
+                    (Site::Notify, _) => MAX_SLICE_OF_NOTIFY,
                     _ => MAX_SLICE,
                 };
                 within("slice", bytes as u64, 1..=largest)
@@ -279,8 +281,10 @@ impl Fault {
         };
         let at = self.at;
         // A stale frame is an answer with an old address, and only one command answers with an address.
-        let fits: &[Cmd] = match self.action {
-            Action::Stale => &[Cmd::ReqAccessServer],
+        let fits: &[Cmd] = match (self.action, at) {
+            (Action::Stale, _) => &[Cmd::ReqAccessServer],
+            // A pushed message has no `totalID`.
+            (Action::Gap, Site::Notify) => &[Cmd::Notify],
             _ => at.cmds(),
         };
         if fits.contains(&cmd) {

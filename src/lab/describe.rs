@@ -116,10 +116,17 @@ fn reply(cmd: Cmd, bytes: &[u8]) -> Option<Value> {
         Reply::SelectAccess(reply) => {
             json!({ "errCode": reply.err_code, "errStr": reply.err_str, "addr": reply.addr })
         }
-        Reply::P2p(reply) => json!({
-            "errCode": reply.err_code, "errStr": reply.err_str, "sourceUID": reply.source_uid,
-            "targetUID": reply.target_uid, "msgID": reply.msg_id,
-        }),
+        Reply::P2p(reply) => {
+            let mut described = json!({
+                "errCode": reply.err_code, "errStr": reply.err_str, "sourceUID": reply.source_uid,
+                "targetUID": reply.target_uid, "msgID": reply.msg_id,
+            });
+            // Only a message that is pushed has a text.
+            if let Some(fields) = described.as_object_mut().filter(|_| !reply.msg.is_empty()) {
+                fields.insert("msg".into(), reply.msg.into());
+            }
+            described
+        }
         Reply::Group(reply) => json!({
             "errCode": reply.err_code, "errStr": reply.err_str,
             "groupID": reply.group_id.to_string(), "msgID": reply.msg_id,

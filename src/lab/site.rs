@@ -31,7 +31,7 @@ pub enum Site {
     /// An access server sends the reply to a request.
     #[serde(rename = "access.reply")]
     AccessReply,
-    /// An access server sends a notify.
+    /// An access server sends a notify, or pushes a message.
     #[serde(rename = "notify")]
     Notify,
     /// A snowflake id is generated, for a message without an id or for a new group.
@@ -168,7 +168,7 @@ impl Site {
                 Cmd::Logout,
                 Cmd::ErrServer,
             ],
-            Site::Notify => &[Cmd::Notify],
+            Site::Notify => &[Cmd::Notify, Cmd::SendP2PMsg],
             _ => &[],
         }
     }

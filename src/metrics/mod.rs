@@ -37,6 +37,7 @@ pub struct Metrics {
     commit_messages: Histogram,
     commit_seconds: Histogram,
     notifies_merged: Counter,
+    messages_pushed: Counter,
     pages: Counter,
     refused_logins: Family<Refused, Counter>,
     lost_logs: LostLogs,
@@ -152,6 +153,16 @@ impl Metrics {
         self.notifies_merged.inc();
     }
 
+    /// Counts messages that are pushed to their receivers.
+    pub fn pushed(&self, messages: u64) {
+        self.messages_pushed.inc_by(messages);
+    }
+
+    /// Returns how many messages were pushed to their receivers.
+    pub fn pushes(&self) -> u64 {
+        self.messages_pushed.get()
+    }
+
     /// Counts a page of an inbox that was read.
     pub fn page(&self) {
         self.pages.inc();
@@ -195,6 +206,7 @@ impl Default for Metrics {
             // 1 us, 2 us ... 8 s.
             commit_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 24)),
             notifies_merged: Counter::default(),
+            messages_pushed: Counter::default(),
             pages: Counter::default(),
             refused_logins: Family::default(),
             lost_logs: LostLogs::default(),
@@ -244,6 +256,11 @@ impl Metrics {
             "imd_notifies_merged",
             "Notifies that were merged into one that was not written yet",
             self.notifies_merged.clone(),
+        );
+        registry.register(
+            "imd_messages_pushed",
+            "Messages that were pushed to their receivers, besides the notify",
+            self.messages_pushed.clone(),
         );
         registry.register(
             "imd_sync_pages",

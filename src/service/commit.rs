@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use super::announced::Announced;
 use crate::directory::SessionDirectory;
+use crate::id::Uid;
 use crate::metrics::Metrics;
 use crate::store::{
-    Committed, InboxState, MessageStore, Rejected, StoreError, Write, WriteOutcome,
+    Committed, Entry, InboxState, Message, MessageStore, Rejected, StoreError, Write, WriteOutcome,
 };
 
 /// Commits batches, and finishes those whose caller has ended.
@@ -30,6 +31,8 @@ pub(super) struct Committer {
     store: Arc<dyn MessageStore>,
     directory: Arc<dyn SessionDirectory>,
     metrics: Arc<Metrics>,
+    /// Whether messages to one user are pushed to the receiver, besides the notify.
+    pushes: bool,
     /// Runs the commits whose caller has ended.
     orphaned: TaskTracker,
 }
@@ -43,24 +46,37 @@ pub(super) struct CommitResult {
     pub notifies: Option<PendingNotifies>,
 }
 
-/// The notifies for what a commit has stored.
+/// The notifies for what a commit has stored, and the messages that are pushed besides.
 ///
 /// They are sent when this is dropped: by a front that has queued the acknowledgements, or because the task that held it
 /// has ended early. All receivers are notified before the drop returns, on the task that drops this.
 pub struct PendingNotifies {
     directory: Arc<dyn SessionDirectory>,
     grown_inboxes: Vec<InboxState>,
+    /// Empty, and without an allocation, unless messages are pushed.
+    pushes: Vec<Push>,
+}
+
+/// A message that is pushed to its receiver.
+struct Push {
+    receiver: Uid,
+    entry: Entry,
 }
 
 impl PendingNotifies {
     /// Adds the notifies of a later commit, which are sent together with these.
     pub fn append(&mut self, mut later: PendingNotifies) {
         self.grown_inboxes.append(&mut later.grown_inboxes);
+        self.pushes.append(&mut later.pushes);
     }
 }
 
 impl Drop for PendingNotifies {
     fn drop(&mut self) {
+        // The messages come first, so that a session which writes at once has them before the notify.
+        for Push { receiver, entry } in &self.pushes {
+            self.directory.push(*receiver, entry);
+        }
         self.directory.notify(&self.grown_inboxes);
     }
 }
@@ -74,16 +90,18 @@ impl fmt::Debug for PendingNotifies {
 }
 
 impl Committer {
-    /// Creates a committer without unfinished commits.
+    /// Creates a committer without unfinished commits. `pushes` says whether messages to one user are pushed to the receiver.
     pub fn new(
         store: Arc<dyn MessageStore>,
         directory: Arc<dyn SessionDirectory>,
         metrics: Arc<Metrics>,
+        pushes: bool,
     ) -> Arc<Self> {
         Arc::new(Committer {
             store,
             directory,
             metrics,
+            pushes,
             orphaned: TaskTracker::new(),
         })
     }
@@ -99,6 +117,10 @@ impl Committer {
         announced: Option<Announced>,
     ) -> Commit {
         let committer = Arc::clone(self);
+        let to_push = match self.pushes {
+            true => batch.iter().map(message_to_push).collect(),
+            false => Vec::new(),
+        };
         Commit {
             work: Some(Box::pin(async move {
                 let begun = Instant::now();
@@ -109,6 +131,7 @@ impl Committer {
                 let mut notifies = (!grown_inboxes.is_empty()).then(|| PendingNotifies {
                     directory: Arc::clone(&committer.directory),
                     grown_inboxes,
+                    pushes: pushes(to_push, &results),
                 });
                 // A duplicate is accepted too: its sender is answered as if it were stored now.
                 let accepted = results.iter().take(messages);
@@ -135,6 +158,36 @@ impl Committer {
         self.orphaned.close();
         self.orphaned.wait().await;
     }
+}
+
+/// Returns the message that is pushed if this write is done: one to a single user with a text. Without a text, its receiver
+/// would take it for the reply to a message of its own.
+fn message_to_push(write: &Write) -> Option<Arc<Message>> {
+    match write {
+        Write::P2p { message, .. } if !message.text().is_empty() => Some(Arc::clone(message)),
+        _ => None,
+    }
+}
+
+/// Returns the messages to be pushed after a commit: of those in `to_push`, which has one element for each write, those that
+/// are new in an inbox.
+fn pushes(
+    to_push: Vec<Option<Arc<Message>>>,
+    results: &[Result<WriteOutcome, Rejected>],
+) -> Vec<Push> {
+    let stored = to_push.into_iter().zip(results);
+    stored
+        .filter_map(|(message, result)| match result {
+            Ok(WriteOutcome::Stored { uid, version }) => Some(Push {
+                receiver: *uid,
+                entry: Entry {
+                    version: *version,
+                    message: message?,
+                },
+            }),
+            _ => None,
+        })
+        .collect()
 }
 
 type CommitFuture = Pin<Box<dyn Future<Output = Result<CommitResult, StoreError>> + Send>>;
@@ -193,7 +246,7 @@ mod tests {
         let second = SecondLogin::Close;
         let directory = LocalDirectory::new(clock, Duration::ZERO, second, Arc::clone(&metrics));
         let store = Arc::new(MemoryStore::new(1 << 30, Retention::default()));
-        let committer = Committer::new(store.clone(), Arc::new(directory), metrics);
+        let committer = Committer::new(store.clone(), Arc::new(directory), metrics, false);
         (committer, store)
     }
 

@@ -58,6 +58,7 @@ pub use token::{Tokens, salted_token};
 
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -93,6 +94,8 @@ pub struct Services {
     /// Locked shared by logins and requests of the HTTP APIs, and exclusively while everything is replaced.
     replacing: RwLock<()>,
     audit: audit::Audit,
+    /// How many messages the metrics had counted as pushed when the counts of the report began.
+    earlier_pushes: AtomicU64,
 }
 
 /// An id that was given out.
@@ -175,6 +178,7 @@ impl Services {
                 Arc::clone(&messages),
                 Arc::clone(&directory),
                 Arc::clone(&metrics),
+                config.delivery.push,
             ),
             directory,
             ids: Snowflake::new(config.idgen.machine, Arc::clone(&clock), newest),
@@ -187,6 +191,7 @@ impl Services {
             delays: delays::Delays::default(),
             replacing: RwLock::default(),
             audit: audit::Audit::default(),
+            earlier_pushes: AtomicU64::new(0),
             messages,
             accounts,
             clock,
@@ -254,6 +259,8 @@ impl Services {
     pub async fn go_on_after_replacement(&self) -> Result<(), StoreError> {
         self.ids.go_beyond(self.accounts.latest_time_ms().await?);
         self.audit.clear();
+        let pushes = self.metrics.pushes();
+        self.earlier_pushes.store(pushes, Ordering::Relaxed);
         Ok(())
     }
 

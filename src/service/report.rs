@@ -4,6 +4,7 @@
 //! made of the counts of the store's ledgers and those of `audit`.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
@@ -25,6 +26,9 @@ pub struct Report {
     pub stored: u64,
     /// Entries of `stored` that were sent to their receivers in a page.
     pub delivered: u64,
+    /// Messages that were pushed to a receiver who was logged in, besides the notify: zero unless `delivery.push` of the config
+    /// asks for it. They count as delivered only when a page brings them.
+    pub pushed: u64,
     /// Entries of `stored` that were not sent yet.
     pub pending: u64,
     /// Entries of `stored` that retention has removed before they were sent.
@@ -81,6 +85,7 @@ impl Services {
         Report {
             stored: ledger.stored,
             delivered: ledger.delivered,
+            pushed: self.pushed(),
             pending: ledger.pending(),
             removed: ledger.removed,
             refused: audited.refused,
@@ -91,6 +96,12 @@ impl Services {
             inboxes: inboxes.into_iter().map(InboxReport::from).collect(),
             refusals: self.audit.refusals(),
         }
+    }
+
+    /// Returns how many messages were pushed since the counts of the report began.
+    pub fn pushed(&self) -> u64 {
+        let earlier = self.earlier_pushes.load(Ordering::Relaxed);
+        self.metrics.pushes().saturating_sub(earlier)
     }
 }
 
@@ -135,6 +146,7 @@ impl fmt::Display for Report {
         let Report {
             stored,
             delivered,
+            pushed,
             pending,
             removed,
             refused,
@@ -149,6 +161,9 @@ impl fmt::Display for Report {
             f,
             "stored {stored}   delivered {delivered}   pending {pending}   refused {refused}"
         )?;
+        if *pushed > 0 {
+            write!(f, "   pushed {pushed}")?;
+        }
         if *removed > 0 {
             write!(f, "   removed unread {removed}")?;
         }

@@ -93,8 +93,9 @@ impl FaultPoint {
         self.lab.has_rule_at([self.reply_site(), Site::Notify])
     }
 
+    /// Returns the site that replies pass. Notifies and pushed messages pass [`Site::Notify`].
     #[inline]
-    fn reply_site(&self) -> Site {
+    pub(super) fn reply_site(&self) -> Site {
         match self.listener {
             Listener::Gateway => Site::GatewayReply,
             Listener::Access => Site::AccessReply,
@@ -129,20 +130,16 @@ impl FaultPoint {
         login.or(request)
     }
 
-    /// Finds the rule that hits a frame which is about to be written, and records the hit. A rule whose action does not
-    /// apply to the frame, as the caller says with `applies`, does not hit it.
-    pub(super) fn find_reply_hit(
+    /// Finds the rule at `site` that hits a frame which is about to be written, and records the hit. A rule whose action does
+    /// not apply to the frame, as the caller says with `applies`, does not hit it.
+    pub(super) fn find_output_hit(
         &self,
+        site: Site,
         session: &Session,
         message: &[u8],
         applies: impl Fn(&Action) -> bool,
     ) -> Option<Hit> {
-        let frame = FrameRef::of(message);
-        let site = match frame.cmd {
-            Some(Cmd::Notify) => Site::Notify,
-            _ => self.reply_site(),
-        };
-        self.find_site_hit(site, session, frame, applies)
+        self.find_site_hit(site, session, FrameRef::of(message), applies)
     }
 
     /// Finds the rule that hits a frame at a site, and records the hit in the journal. For a connection, `frame` is empty.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use super::{CloseReason, Session};
 use crate::directory::{SessionDirectory, SessionHandle, SessionId};
 use crate::id::Uid;
-use crate::store::InboxState;
+use crate::store::{Entry, InboxState};
 
 impl SessionHandle for Session {
     fn id(&self) -> SessionId {
@@ -37,6 +37,10 @@ impl SessionHandle for Session {
 
     fn notify(&self, inbox: &InboxState) -> bool {
         Session::notify(self, inbox.read, inbox.total)
+    }
+
+    fn push(&self, entry: &Entry) -> bool {
+        Session::push(self, entry)
     }
 
     fn displace(&self) {

@@ -27,7 +27,7 @@
 //! | `connection` | the task of a session |
 //! | `request_batch` | the requests of one read, and the replies to them |
 //! | `reply_buffer` | the replies of a batch on their way to the write |
-//! | `output_state` | what a session still has to write: its pending notify, and how far its client has read |
+//! | `output_state`, `pushes` | what a session still has to write: its pending notify, pushed messages, and how far its client has read |
 //! | `first_notify` | the wait of the notify that follows a login |
 //! | `handle` | the session as services and directories see it |
 //! | `manager`, `listener_context` | the sessions of one listener, and what they share |
@@ -48,6 +48,7 @@ mod listener_context;
 pub mod manager;
 mod output_state;
 mod pause;
+mod pushes;
 mod reply_buffer;
 mod request_batch;
 mod sweep;
@@ -78,6 +79,7 @@ use crate::codec::{Framing, MAX_FRAME};
 use crate::id::{Uid, Version};
 use crate::lab;
 use crate::sharded::Sharded;
+use crate::store::Entry;
 use deadlines::Timers;
 use output_state::OutputState;
 
@@ -93,8 +95,9 @@ pub struct Session {
     /// The user who is logged in; 0 before the login.
     uid: AtomicI64,
     timers: Timers,
-    /// The number of unwritten bytes above which no further request is taken.
-    congestion_limit: usize,
+    /// The number of unwritten bytes above which no further request is taken, and no message is pushed. As a `usize` it would
+    /// take 8 bytes more of every session.
+    congestion_limit: u32,
     output: Mutex<OutputState>,
     half_open: AtomicBool,
     /// Whether the peer was seen to have hung up while a fault held something.
@@ -155,7 +158,7 @@ impl Session {
             uid: AtomicI64::new(0),
             timers: Timers::new(opened),
             // Half of the limit, since the requests that were taken before still add their replies.
-            congestion_limit: unwritten_limit / 2,
+            congestion_limit: u32::try_from(unwritten_limit / 2).unwrap_or(u32::MAX),
             output: Mutex::default(),
             half_open: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
@@ -206,6 +209,16 @@ impl Session {
     /// notify that is not written yet.
     pub fn notify(&self, current: Version, total: Version) -> bool {
         self.change_and_wake(|output| output.notify(current, total))
+    }
+
+    /// Pushes a message to the client, which is the receiver of it. Returns false if that is not done: because a page has
+    /// brought the message already, too much waits to be written, or the session is closed or half-open.
+    pub fn push(&self, entry: &Entry) -> bool {
+        let Some(receiver) = self.uid().filter(|_| self.is_served()) else {
+            return false;
+        };
+        let limit = self.congestion_limit();
+        self.change_and_wake(|output| output.push(receiver, entry, limit))
     }
 
     /// Has the client told that there are messages after `current`, up to `total`, unless it has read them when the wait
@@ -328,7 +341,11 @@ impl Session {
 
     /// Returns whether no further request is taken, because this many bytes are unwritten.
     fn is_congested(&self, unwritten: usize) -> bool {
-        unwritten > self.congestion_limit
+        unwritten > self.congestion_limit()
+    }
+
+    fn congestion_limit(&self) -> usize {
+        usize::try_from(self.congestion_limit).unwrap_or(usize::MAX)
     }
 
     /// Returns the length of the longest frame that the client may send, in bytes. `before_login` is that limit before the
@@ -340,9 +357,9 @@ impl Session {
         }
     }
 
-    /// Returns how many bytes of replies and notifies the socket has not taken yet.
+    /// Returns how many bytes of replies, notifies and pushed messages the socket has not taken yet.
     pub fn queued(&self) -> usize {
-        self.output.lock().unwritten()
+        self.output.lock().queued()
     }
 
     /// Returns what the session's task has to do besides reading. If there is nothing, the task is woken when there is.
@@ -398,20 +415,23 @@ impl Session {
         Poll::Pending
     }
 
-    /// Registers the session's task to be woken when a notify is pending, and when the session is closed or woken.
+    /// Registers the session's task to be woken when a notify or a pushed message is pending, and when the session is closed or woken.
     fn park(&self, cx: &Context<'_>) {
         self.output.lock().park(cx);
     }
 
-    /// Appends the pending notify to `out`, which may hold the replies of this read already. Called by the session's
-    /// task when nothing is left of an earlier write.
-    fn take_notify(&self, framing: Framing, out: &mut BytesMut) {
+    /// Appends the pushed messages and the pending notify to `out`, which may hold the replies of this read already. Returns
+    /// how many messages were appended. Called by the session's task when nothing is left of an earlier write.
+    fn take_unrequested(&self, framing: Framing, out: &mut BytesMut) -> u64 {
         let mut output = self.output.lock();
         if self.close_reason().is_some() {
-            output.forget_notify();
+            output.forget_unrequested();
         }
         output.set_unwritten(0);
+        let receiver = self.uid().unwrap_or_default();
+        let pushed = output.take_pushes(receiver, framing, self.congestion_limit(), out);
         output.take_notify(framing, out);
+        pushed
     }
 
     /// Sets how many of the task's bytes the socket has not taken.
@@ -419,11 +439,11 @@ impl Session {
         self.output.lock().set_unwritten(unwritten);
     }
 
-    /// Appends the last frame of the session: the farewell of its close reason, if there is one. A pending notify is
-    /// discarded.
+    /// Appends the last frame of the session: the farewell of its close reason, if there is one. A pending notify and pushed
+    /// messages are discarded.
     fn take_final_output(&self, framing: Framing, out: &mut BytesMut) {
         let mut output = self.output.lock();
-        output.forget_notify();
+        output.forget_unrequested();
         output.set_unwritten(0);
         if let Some(farewell) = self.close_reason().and_then(CloseReason::farewell) {
             reply_buffer::append(framing, &farewell, out);

@@ -11,20 +11,21 @@ use std::time::Duration;
 use imd::clock::{Clock, ClockControl, ManualClock};
 use imd::config::SecondLogin;
 use imd::directory::{Entered, LocalDirectory, SessionDirectory, SessionHandle, SessionId};
-use imd::id::{Uid, Version};
-use imd::store::InboxState;
+use imd::id::{MsgId, Uid, Version};
+use imd::store::{Entry, InboxState, Kind, Message as StoredMessage};
 use parking_lot::Mutex;
 
 /// How long a user counts as online after a login or a ping.
 const TTL: Duration = Duration::from_secs(15);
 
-/// A session without a connection. It records the notifies that it gets.
+/// A session without a connection. It records the notifies and the pushed entries that it gets.
 #[derive(Debug)]
 struct FakeSession {
     id: SessionId,
     uid: AtomicI64,
     is_closed: AtomicBool,
     notified: Mutex<Vec<Version>>,
+    pushed: Mutex<Vec<Version>>,
     directory: Mutex<Option<Arc<dyn SessionDirectory>>>,
 }
 
@@ -35,6 +36,7 @@ impl FakeSession {
             uid: AtomicI64::new(0),
             is_closed: AtomicBool::new(false),
             notified: Mutex::default(),
+            pushed: Mutex::default(),
             directory: Mutex::default(),
         })
     }
@@ -67,6 +69,11 @@ impl SessionHandle for FakeSession {
     fn notify(&self, inbox: &InboxState) -> bool {
         self.notified.lock().push(inbox.total);
         false
+    }
+
+    fn push(&self, entry: &Entry) -> bool {
+        self.pushed.lock().push(entry.version);
+        true
     }
 
     fn displace(&self) {
@@ -130,6 +137,7 @@ type Make = fn(Arc<dyn Clock>, SecondLogin) -> Arc<dyn SessionDirectory>;
 async fn suite(make: Make) {
     presence_lasts_until_the_session_leaves(make).await;
     a_notify_reaches_the_session_of_its_user(make).await;
+    a_pushed_entry_reaches_the_session_that_is_notified(make).await;
     a_second_login_displaces_the_older_session(make).await;
     a_second_login_may_be_refused_or_share_the_user(make).await;
     a_closed_session_does_not_enter(make).await;
@@ -173,6 +181,29 @@ async fn a_notify_reaches_the_session_of_its_user(make: Make) {
     log_in(&directory, 9, &two).await;
     directory.notify(&[unread_inbox(7, 3), unread_inbox(8, 4), unread_inbox(7, 5)]);
     assert_eq!((one.notified(), two.notified()), (vec![3, 5], vec![]));
+}
+
+/// No session can be pushed to but the one that is notified.
+async fn a_pushed_entry_reaches_the_session_that_is_notified(make: Make) {
+    let directory = make(Arc::new(ManualClock::default()), SecondLogin::Demote);
+    let (older, newer, other) = (
+        FakeSession::new(1),
+        FakeSession::new(2),
+        FakeSession::new(3),
+    );
+    log_in(&directory, 7, &older).await;
+    log_in(&directory, 7, &newer).await;
+    log_in(&directory, 9, &other).await;
+    let message = StoredMessage::new(Kind::P2p, Uid(9), None, MsgId("a"), "text", 1);
+    let entry = Entry {
+        version: Version(4),
+        message: Arc::new(message),
+    };
+    directory.push(Uid(7), &entry);
+    directory.push(Uid(8), &entry);
+    assert_eq!(*newer.pushed.lock(), [Version(4)]);
+    assert!(older.pushed.lock().is_empty() && other.pushed.lock().is_empty());
+    assert!(newer.notified().is_empty());
 }
 
 async fn a_second_login_displaces_the_older_session(make: Make) {

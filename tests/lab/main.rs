@@ -37,6 +37,7 @@ mod matrix;
 mod metrics;
 mod notified;
 mod pause;
+mod pushed;
 mod quirks;
 mod refused;
 mod registry;

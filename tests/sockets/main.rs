@@ -31,6 +31,7 @@ mod offline;
 mod order;
 mod p2p;
 mod presence;
+mod push;
 mod retention;
 mod roles;
 mod shutdown;

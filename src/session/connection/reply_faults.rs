@@ -1,4 +1,4 @@
-//! Faults that are injected into what a connection writes: replies and notifies.
+//! Faults that are injected into what a connection writes: replies, notifies and pushed messages.
 //!
 //! Serves `writing`, which leaves all frames to this module while a rule for replies or notifies is in force, and
 //! `request_faults`, which has the replies so far written before a fault of a request takes effect. Here each frame is
@@ -17,7 +17,7 @@ use prost::Message;
 use super::{Connection, Handler};
 use crate::codec::Encoded;
 use crate::id::Version;
-use crate::lab::{Action, Hit, Hold};
+use crate::lab::{Action, Hit, Hold, Site};
 use crate::proto::{Cmd, Code, Payload, Reply, ResNotify};
 use crate::session::held_frame::{Delay, HeldReply, WholeFrame, or_abandoned};
 use crate::session::reply_buffer::ReplyBuffer;
@@ -45,25 +45,31 @@ impl<H: Handler> Connection<H> {
         if let Some(held) = self.take_released_reply() {
             checked.add(&held.frame.0, held.read_at);
         }
-        self.queue_frames(&replies, read_at, &mut checked).await?;
+        let site = self.context.fault_point.reply_site();
+        self.queue_frames(&replies, site, read_at, &mut checked)
+            .await?;
         if self.must_not_write() {
             return Ok(());
         }
         // Taken after the replies: if a fault has kept a page from the client, the notify must not count that page as read.
-        let mut notify = BytesMut::new();
-        self.session.take_notify(self.context.framing, &mut notify);
-        self.queue_frames(&notify, None, &mut checked).await?;
+        let mut unrequested = BytesMut::new();
+        let framing = self.context.framing;
+        let pushed = self.session.take_unrequested(framing, &mut unrequested);
+        self.context.metrics.pushed(pushed);
+        self.queue_frames(&unrequested, Site::Notify, None, &mut checked)
+            .await?;
         if self.must_not_write() {
             return Ok(());
         }
         self.send(&mut checked).await
     }
 
-    /// Adds frames to those in `checked`, and applies the faults that are injected into them. The frames reply to requests
-    /// that were read at `read_at`, if to any.
+    /// Adds frames to those in `checked`, and applies the faults that are injected into them at `site`. The frames reply to
+    /// requests that were read at `read_at`, if to any.
     async fn queue_frames(
         &mut self,
         frames: &[u8],
+        site: Site,
         read_at: Option<Instant>,
         checked: &mut CheckedFrames,
     ) -> io::Result<()> {
@@ -80,7 +86,7 @@ impl<H: Handler> Connection<H> {
                 _ => true,
             };
             let fault_point = &self.context.fault_point;
-            let hit = fault_point.find_reply_hit(&self.session, message, applies);
+            let hit = fault_point.find_output_hit(site, &self.session, message, applies);
             let frame = OutgoingFrame {
                 message,
                 bytes: self.framed(&Encoded(message)),
@@ -320,8 +326,9 @@ impl<H: Handler> Connection<H> {
         Some(self.framed(&reply.into_refusal(code)))
     }
 
-    /// Returns the frame of a notify that promises one message more than there is.
+    /// Returns the frame of a notify that promises one message more than there is; none for a pushed message.
     fn ahead(&self, message: &[u8]) -> Option<BytesMut> {
+        Cmd::of(message).filter(|cmd| *cmd == Cmd::Notify)?;
         let notify = ResNotify::decode(message).ok()?;
         Some(self.framed(&ResNotify {
             total_id: notify.total_id.saturating_add(1),

@@ -1,4 +1,4 @@
-//! Writes replies and notifies, and keeps what the socket does not take.
+//! Writes replies, notifies and pushed messages, and keeps what the socket does not take.
 //!
 //! Serves the loop of the connection. The unwritten bytes are bounded: while they exceed a limit, no request is handled.
 //! While a rule for replies or notifies is in force, and before a fault of a request takes effect, `reply_faults` writes
@@ -104,7 +104,7 @@ impl<H: Handler> Connection<H> {
         unwritten
     }
 
-    /// Writes what the socket takes at once, with the pending notify behind it, and keeps the rest.
+    /// Writes what the socket takes at once, with the pushed messages and the pending notify behind it, and keeps the rest.
     ///
     /// # Errors
     ///
@@ -113,21 +113,20 @@ impl<H: Handler> Connection<H> {
         if self.session.is_half_open() {
             return Ok(());
         }
-        let framing = self.context.framing;
         // While the socket takes nothing, notifies stay pending in the session, where they merge.
-        let mut is_notify_taken = !self.session.timers.is_stalled();
-        if is_notify_taken {
-            self.session.take_notify(framing, &mut buffer.bytes);
+        let mut is_unrequested_taken = !self.session.timers.is_stalled();
+        if is_unrequested_taken {
+            self.take_unrequested(&mut buffer);
         }
         while !buffer.bytes.is_empty() {
             match self.write_once(&mut buffer)? {
-                Written::All if is_notify_taken => break,
+                Written::All if is_unrequested_taken => break,
                 Written::All => {
-                    self.session.take_notify(framing, &mut buffer.bytes);
-                    is_notify_taken = true;
+                    self.take_unrequested(&mut buffer);
+                    is_unrequested_taken = true;
                 }
                 // A notify may have become pending during the write.
-                Written::Part => is_notify_taken = false,
+                Written::Part => is_unrequested_taken = false,
                 Written::Nothing => {
                     self.session.set_unwritten(buffer.bytes.len());
                     self.backlog.get_or_insert_default().unwritten = buffer.bytes;
@@ -141,6 +140,21 @@ impl<H: Handler> Connection<H> {
             self.backlog = None;
         }
         Ok(())
+    }
+
+    /// Puts the pushed messages and the pending notify behind the replies.
+    fn take_unrequested(&mut self, buffer: &mut ReplyBuffer) {
+        let replies = buffer.bytes.len();
+        let framing = self.context.framing;
+        let pushed = self.session.take_unrequested(framing, &mut buffer.bytes);
+        if pushed > 0 {
+            self.context.metrics.pushed(pushed);
+            // The replies are counted before the write, since a pushed message has the command of a reply and is none: it has
+            // no part in the times of requests.
+            let uncounted = buffer.bytes.get(buffer.already_counted..replies);
+            self.record_sent(uncounted.unwrap_or_default(), buffer.read_at.take());
+            buffer.already_counted = replies;
+        }
     }
 
     /// Writes once, and leaves in `buffer` what the socket has not taken. A paused server writes nothing, as if the socket
