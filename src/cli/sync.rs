@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::backoff::Backoff;
 use super::failure::{Failure, warn};
-use super::inbox::{PING_EVERY, ReadError, read_on};
+use super::inbox::{PING_EVERY, ReadError, ShownMessages, read_on};
 use super::link::Account;
 use super::signals::Signals;
 use super::stack_addresses::account;
@@ -55,7 +55,7 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     if !args.follow {
         let (mut client, mut after) = (account.log_in().await?, args.after);
         let read = async {
-            if begin(&mut client, &mut after).await? {
+            if begin(&mut client, &mut after, print).await? {
                 read_on(&mut client, &mut after, print).await?;
             }
             Ok(())
@@ -78,11 +78,15 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
 }
 
 /// Prints the first page after version `after`. Returns false when the inbox ends before that version; `after` is
-/// then moved back to the end of the inbox.
+/// then moved back to the end of the inbox. `print` prints a message.
 ///
 /// The server answers such a request from the first message, for clients whose versions are from an earlier
 /// generation of the inbox. A user who names a version on the command line does not want that.
-async fn begin(client: &mut Client, after: &mut i64) -> Result<bool, ReadError> {
+async fn begin(
+    client: &mut Client,
+    after: &mut i64,
+    mut print: impl AsyncFnMut(&Message) -> Result<(), Failure>,
+) -> Result<bool, ReadError> {
     let page = client.sync(*after, 0).await.map_err(ReadError::Client)?;
     if page.current < *after {
         let end = match page.total {
@@ -109,10 +113,14 @@ fn failed(account: &Account, error: &ClientError) -> Failure {
 /// Prints messages and reconnects until something fails for good. The caller drops the future when a signal arrives.
 async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
     let mut client = account.log_in().await?;
-    let mut begun = begin(&mut client, &mut after).await;
+    let mut shown = ShownMessages::default();
+    let begun = begin(&mut client, &mut after, async |message| {
+        print_from_page(message, &mut shown).await
+    });
+    let mut begun = begun.await;
     loop {
         let lost = match begun {
-            Ok(goes_on) => listen(&mut client, &mut after, goes_on).await,
+            Ok(goes_on) => listen(&mut client, &mut after, &mut shown, goes_on).await,
             Err(error) => error,
         };
         let lost = match lost {
@@ -129,12 +137,25 @@ async fn follow(account: &Account, mut after: i64) -> Result<(), Failure> {
     }
 }
 
+/// Prints a message of a page, unless it was printed when the server pushed it.
+async fn print_from_page(message: &Message, shown: &mut ShownMessages) -> Result<(), Failure> {
+    match shown.is_new_in_page(message) {
+        true => print(message).await,
+        false => Ok(()),
+    }
+}
+
 /// Prints on one connection until an error occurs: first the rest of the inbox, if `goes_on` is set, and then what
-/// arrives.
-async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadError {
+/// arrives. `shown` has what was printed before.
+async fn listen(
+    client: &mut Client,
+    after: &mut i64,
+    shown: &mut ShownMessages,
+    goes_on: bool,
+) -> ReadError {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if goes_on && let Err(error) = read_on(client, after, print).await {
+    if goes_on && let Err(error) = print_new(client, after, shown).await {
         return error;
     }
     loop {
@@ -145,12 +166,37 @@ async fn listen(client: &mut Client, after: &mut i64, goes_on: bool) -> ReadErro
         let done = match event {
             None => client.ping().await.map_err(ReadError::Client),
             Some(Err(error)) => Err(ReadError::Client(error)),
-            Some(Ok(Event::Message(message))) => print(&message).await.map_err(ReadError::Show),
-            Some(Ok(Event::Notify { .. })) => read_on(client, after, print).await.map(drop),
+            Some(Ok(Event::Message(message))) => print_pushed(client, after, shown, &message).await,
+            Some(Ok(Event::Notify { .. })) => print_new(client, after, shown).await,
         };
         if let Err(error) = done {
             return error;
         }
+    }
+}
+
+/// Prints the messages after version `after`, except those that were printed when the server pushed them.
+async fn print_new(
+    client: &mut Client,
+    after: &mut i64,
+    shown: &mut ShownMessages,
+) -> Result<(), ReadError> {
+    let print = async |message: &Message| print_from_page(message, shown).await;
+    read_on(client, after, print).await.map(drop)
+}
+
+/// Prints a message that the server has pushed: as it stands in a page, with its version, if the server stores what it
+/// pushes.
+async fn print_pushed(
+    client: &mut Client,
+    after: &mut i64,
+    shown: &mut ShownMessages,
+    message: &Message,
+) -> Result<(), ReadError> {
+    print_new(client, after, shown).await?;
+    match shown.is_new_push(message) {
+        true => print(message).await.map_err(ReadError::Show),
+        false => Ok(()),
     }
 }
 

@@ -58,7 +58,8 @@ pub enum Event {
         /// The newest version; 0 if the server does not say it.
         total: i64,
     },
-    /// A message, which the original stack pushes in some cases instead of a notify.
+    /// A message that the server has pushed. A server with `[delivery] push = true` notifies of it as well, and the page that
+    /// is synced next brings it again: with its version, which is 0 here. Both have the same source and id.
     Message(Message),
 }
 

@@ -243,3 +243,36 @@ fn a_script_shows_what_was_unread_at_its_start() {
         "{out:?}"
     );
 }
+
+/// The server pushes each message, notifies of it, and brings it in a page. It is shown once, with its version if that is
+/// known: the first push comes before the chat knows how far its user has read.
+#[test]
+fn messages_that_are_pushed_too_are_shown_once() {
+    const SENT: usize = 20;
+    let folder = TempDir::new().unwrap();
+    let mut config = Config::ephemeral();
+    config.delivery.push = true;
+    let config = write_config(folder.path(), &config.to_toml().unwrap());
+    let daemon = Daemon::start_with(&["--config", &config], Program::start);
+    let (mut ann, mut bob) = (chat(&daemon, "1"), chat(&daemon, "2"));
+    let mut follow = daemon.spawn(&["sync", "--uid", "3", "--follow"]);
+    for n in 0..SENT {
+        for to in ["2", "3"] {
+            ann.write(&format!("/to {to} number {n}."));
+            ann.line_with(&format!("to {to}: stored"));
+        }
+    }
+    for n in 0..SENT {
+        let (line, text) = (bob.line(), format!("1: number {n}."));
+        assert!(line.ends_with(&text), "{line}");
+        let version = format!(" v{}]", n + 1);
+        assert!(n == 0 || line.contains(&version), "{line}");
+        let line: serde_json::Value = serde_json::from_str(&follow.line()).unwrap();
+        assert_eq!(line["version"], n + 1);
+        assert_eq!(line["text"], format!("number {n}."));
+    }
+    bob.write("/quit");
+    assert_eq!(bob.end().ok().len(), SENT + 1);
+    follow.signal("-TERM");
+    assert_eq!(follow.end().ok().len(), SENT);
+}

@@ -286,6 +286,8 @@ impl Role for Sender {
         out: &mut BytesMut,
     ) -> Result<Received, ConnectionError> {
         match message.cmd() {
+            // A server that pushes messages notifies of them as well. No answer has a text.
+            Some(Cmd::SendP2PMsg) if !message.text(8).is_empty() => {}
             Some(Cmd::SendP2PMsg) => return Ok(self.answer(message, 7, tally)),
             Some(Cmd::SendGroupMsg) => return Ok(self.answer(message, 6, tally)),
             Some(Cmd::SyncMsg) => self.page(message, now, tally, out)?,

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::cli::ChatArgs;
 use crate::cli::backoff::Backoff;
 use crate::cli::failure::Failure;
-use crate::cli::inbox::{PING_EVERY, ReadError, read_on};
+use crate::cli::inbox::{PING_EVERY, ReadError, ShownMessages, read_on};
 use crate::cli::link::Account;
 use crate::cli::refusal;
 use crate::cli::signals::Signals;
@@ -63,6 +63,7 @@ async fn chat(account: Account) -> Result<(), Failure> {
         screen,
         input,
         version: None,
+        shown: ShownMessages::default(),
         last_sent_to: None,
         last_received_from: None,
         refused: 0,
@@ -91,6 +92,8 @@ struct Chat {
     input: Input,
     /// The last version shown. Unknown until the first notify says how far this user has read.
     version: Option<i64>,
+    /// The messages that were shown, of those that come both pushed and in a page.
+    shown: ShownMessages,
     /// The receiver of the last message that was sent, to whom the next line goes by default.
     last_sent_to: Option<Partner>,
     /// The partner of the last message that arrived, used when nothing was sent yet.
@@ -279,6 +282,11 @@ impl Chat {
     async fn handle_event(&mut self, event: Result<Event, ClientError>) -> Result<(), ChatError> {
         match event? {
             Event::Message(message) => {
+                // The page has the version and the time of the message, if the server stores what it pushes.
+                self.show_new().await?;
+                if !self.shown.is_new_push(&message) {
+                    return Ok(());
+                }
                 let me = self.account.uid();
                 self.last_received_from = show::partner(&message, me).or(self.last_received_from);
                 self.screen.say(&show::show(&message, me)).await?;
@@ -301,7 +309,11 @@ impl Chat {
             &self.screen,
             &mut self.last_received_from,
         );
+        let known = &mut self.shown;
         let shown = read_on(&mut self.client, version, async |message| {
+            if !known.is_new_in_page(message) {
+                return Ok(());
+            }
             *last_received_from = show::partner(message, me).or(*last_received_from);
             screen.say(&show::show(message, me)).await
         });
