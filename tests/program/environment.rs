@@ -266,7 +266,7 @@ fn the_help_of_the_daemon_names_the_variables_and_not_their_values() {
 }
 
 /// Command lines that succeed with a stack which only the environment names. Words in capitals are files.
-const CLIENTS: [&str; 39] = [
+const CLIENTS: [&str; 40] = [
     "wait --since 1 --cmd SendP2PMsg",
     "token 1",
     "register --uid 1",
@@ -297,6 +297,7 @@ const CLIENTS: [&str; 39] = [
     "clock show",
     "clock skew 1s",
     "state",
+    "demo --print",
     "users",
     "groups",
     "inboxes 2",
