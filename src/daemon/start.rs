@@ -300,9 +300,15 @@ impl HttpServers {
             admin: None,
             tasks: TaskGroup::default(),
         };
-        let serve = |listener: TcpListener, admission: Admission, router: Router| {
-            let (tasks, timeout) = (http_servers.tasks.clone(), config.http.timeout);
-            let serving = http::serve(listener, admission, tasks, timeout, router);
+        let serve = |name, listener: TcpListener, admission: Admission, router: Router| {
+            let server = http::Server {
+                router,
+                acceptor: core.acceptor.clone(),
+                handshake_failures: core.metrics.handshake_failures(name),
+                tasks: http_servers.tasks.clone(),
+                timeout: config.http.timeout,
+            };
+            let serving = server.serve(listener, admission);
             http_servers.tasks.spawn(serving);
         };
         let admission = core.admission.for_http();
@@ -310,16 +316,16 @@ impl HttpServers {
         if let Some(listener) = listeners.user_api {
             let services = Arc::clone(&core.services);
             let router = http::user_router(services, &config.http, Arc::clone(&cors));
-            serve(listener, admission.clone(), router);
+            serve("user_api", listener, admission.clone(), router);
         }
         if let Some(listener) = listeners.group_api {
             let router = http::group_router(Arc::clone(&core.services), &config.http, cors);
-            serve(listener, admission, router);
+            serve("group_api", listener, admission, router);
         }
         if let Some(listener) = listeners.admin {
             let addr = listener.local_addr()?;
             let router = http_servers.admin_router(config, stack, reset);
-            serve(listener, core.admission.for_admin(), router);
+            serve("admin", listener, core.admission.for_admin(), router);
             http_servers.admin = Some(addr);
         }
         Ok(http_servers)

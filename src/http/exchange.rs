@@ -6,7 +6,7 @@
 //! [`Socket`] reads it. A connection serves one request at a time, so there is one [`Exchange`] for each connection.
 
 use std::future::Future;
-use std::io::{self, Read};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,10 @@ use axum::{BoxError, Router};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::clock::running;
+use crate::tls::ServerStream;
 
 use super::body::TooSlow;
 use super::pace::Pace;
@@ -276,7 +275,7 @@ impl hyper::body::Body for ResponseBody {
 /// The end of the stream is therefore held back from hyper while a response is pending, for the time of the pace at
 /// most. A client that reads its responses more slowly than the pace makes writes fail with `TimedOut`.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: ServerStream,
     exchange: Arc<Exchange>,
     /// The minimum rate at which the client has to read.
     pace: Pace,
@@ -290,7 +289,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Creates the socket of a connection whose service has the same `exchange`. `timeout` is the time in which the client
     /// has to read each portion of the responses.
-    pub(super) fn new(stream: TcpStream, exchange: Arc<Exchange>, timeout: Duration) -> Socket {
+    pub(super) fn new(stream: ServerStream, exchange: Arc<Exchange>, timeout: Duration) -> Socket {
         Socket {
             stream,
             exchange,
@@ -300,18 +299,18 @@ impl Socket {
         }
     }
 
-    /// Returns the TCP connection, without the limits on the client.
-    pub(super) fn into_stream(self) -> TcpStream {
+    /// Returns the connection, without the limits on the client.
+    pub(super) fn into_stream(self) -> ServerStream {
         self.stream
     }
 
     /// Reads what has arrived by now, if the exchange [says so](Exchange::read_at_once). Pending if there is nothing, or if the
     /// client has closed its side: the runtime tells of that.
-    fn read_now(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.exchange.reads_at_once.swap(false, Ordering::Relaxed) {
             return Poll::Pending;
         }
-        match (&*SockRef::from(&self.stream)).read(buf.initialize_unfilled()) {
+        match self.stream.read_now(buf.initialize_unfilled()) {
             Ok(0) => Poll::Pending,
             Ok(read) => {
                 buf.advance(read);
@@ -346,8 +345,11 @@ impl AsyncRead for Socket {
         let this = self.get_mut();
         if !this.is_read_closed {
             let before = buf.filled().len();
-            if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
-                ready!(this.read_now(buf))?;
+            match Pin::new(&mut this.stream).poll_read(cx, buf) {
+                Poll::Pending => ready!(this.read_now(buf))?,
+                // The end of the TCP stream without one of TLS. A request tells its length, so nothing is cut off unnoticed.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Poll::Ready(read) => read?,
             }
             this.exchange.has_received.store(true, Ordering::Relaxed);
             if buf.filled().len() > before || buf.remaining() == 0 {
@@ -396,10 +398,15 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes once everything has been written. Until there is more to write, the client owes nothing.
         let this = self.get_mut();
+        if Pin::new(&mut this.stream).poll_flush(cx)?.is_pending() {
+            // The rest of what TLS has encrypted has not been read yet.
+            let overdue = this.pace.poll_overdue(cx);
+            return overdue.map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        // hyper flushes once everything has been written. Until there is more to write, the client owes nothing.
         this.pace.restart();
-        Pin::new(&mut this.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -28,4 +28,4 @@ pub use api::{group_router, user_router};
 pub use body::{BodyError, pass_body, whole_body};
 pub use cors::Cors;
 pub use guard::{Guard, Header};
-pub use server::{Reserved, serve};
+pub use server::{Reserved, Server};

@@ -70,7 +70,27 @@ pub struct ConnectionCounts {
     server: Arc<String>,
     accepts: Counter,
     closes: Family<Closed, Counter>,
-    handshake_failures: Family<Closed, Counter>,
+    handshake_failures: HandshakeFailures,
+}
+
+/// The counters of the connections of one server that ended before they were served, or spoke another protocol.
+#[derive(Debug, Clone)]
+pub struct HandshakeFailures {
+    server: Arc<String>,
+    failures: Family<Closed, Counter>,
+}
+
+impl HandshakeFailures {
+    /// Counts a connection, by the reason.
+    pub fn count(&self, reason: &'static str) {
+        self.counter(reason).inc();
+    }
+
+    fn counter(&self, reason: &'static str) -> Counter {
+        let server = Arc::clone(&self.server);
+        let failed = Closed { server, reason };
+        self.failures.get_or_create_owned(&failed)
+    }
 }
 
 impl ConnectionCounts {
@@ -88,13 +108,7 @@ impl ConnectionCounts {
     /// Counts a connection that ended before its session, or that spoke another protocol than that of its port, by the
     /// reason.
     pub fn handshake_failed(&self, reason: &'static str) {
-        self.handshake_failures(reason).inc();
-    }
-
-    fn handshake_failures(&self, reason: &'static str) -> Counter {
-        let server = Arc::clone(&self.server);
-        let failed = Closed { server, reason };
-        self.handshake_failures.get_or_create_owned(&failed)
+        self.handshake_failures.count(reason);
     }
 }
 
@@ -130,13 +144,21 @@ impl Metrics {
             server,
             accepts: self.accepts.get_or_create_owned(&at),
             closes: self.closes.clone(),
-            handshake_failures: self.handshake_failures.clone(),
+            handshake_failures: self.handshake_failures(&at.server),
         };
         // Shown as 0 from the start, so that an alert on its rate sees the first failure.
         for reason in ["bad_tls", "http", "plain", "tls", "too_slow", "untrusted"] {
-            counts.handshake_failures(reason);
+            counts.handshake_failures.counter(reason);
         }
         counts
+    }
+
+    /// Returns the counters of the failed handshakes of the server with this name.
+    pub fn handshake_failures(&self, server: &str) -> HandshakeFailures {
+        HandshakeFailures {
+            server: Arc::new(server.to_owned()),
+            failures: self.handshake_failures.clone(),
+        }
     }
 
     /// Counts a commit that took the store this long in real time. `accepted` is the number of messages and acks in it

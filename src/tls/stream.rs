@@ -2,10 +2,12 @@
 //!
 //! Serves the acceptor, which makes the connections of a server, and the client, which makes its own.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -43,6 +45,41 @@ impl ServerStream {
             MaybeTls::Tls(stream) => stream.get_ref().0,
             #[cfg(not(feature = "tls"))]
             MaybeTls::Tls(stream) => stream,
+        }
+    }
+}
+
+impl ServerStream {
+    /// Reads what has arrived by now, although the runtime may not have been told of it yet. Returns 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing; others when the connection has broken.
+    pub fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            MaybeTls::Plain(stream) => (&*SockRef::from(&*stream)).read(buf),
+            #[cfg(feature = "tls")]
+            MaybeTls::Tls(stream) => {
+                let (tcp, connection) = stream.get_mut();
+                connection.read_tls(&mut &*SockRef::from(&*tcp))?;
+                let processed = connection.process_new_packets();
+                processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                match connection.reader().read(buf) {
+                    // The end of the TCP stream without one of TLS.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                    read => read,
+                }
+            }
+            #[cfg(not(feature = "tls"))]
+            MaybeTls::Tls(stream) => (&*SockRef::from(&**stream)).read(buf),
+        }
+    }
+
+    /// Says the end of a TLS connection, as far as the socket takes it at once. Its client would take an end without that for
+    /// one by an attacker. A plain connection is left as it is.
+    pub async fn end_tls(&mut self) {
+        if let MaybeTls::Tls(stream) = self {
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_shutdown(cx))).await;
         }
     }
 }

@@ -303,3 +303,63 @@ async fn a_client_that_does_not_read_meets_the_write_deadline() {
     let text = imd.metrics().text(&Registry::default()).unwrap();
     assert!(text.contains("reason=\"write_deadline\"} 1"), "{text}");
 }
+
+/// Sends a request to an HTTP API over TLS, and returns everything until the end of the connection.
+async fn ask_api(imd: &Imd, addr: std::net::SocketAddr, request: &str) -> String {
+    let address = format!("tls://{addr}").endpoint();
+    let (mut stream, _) = soon(connector(imd).open(&address)).await.unwrap();
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    // This fails if the end is none of TLS.
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_http_apis_are_served_over_tls() {
+    let (_folder, config) = with_local_ca();
+    let imd = start(config).await;
+    let register = "POST /x/user/register HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                    Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\nuid=7";
+    let answer = ask_api(&imd, imd.user_api_addr(), register).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"code\":0"),
+        "{answer}"
+    );
+    // The answer to a request that is too long arrives although the rest of it was not read.
+    let body = "x".repeat(200_000);
+    let long = format!(
+        "POST /x/group/create HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = ask_api(&imd, imd.group_api_addr(), &long).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_without_tls_is_told_to_use_https() {
+    let (_folder, mut config) = with_local_ca();
+    config.http.timeout = Duration::from_millis(500);
+    let imd = start(config.clone()).await;
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = soon(crate::support::http::answered(imd.user_api_addr(), request))
+        .await
+        .unwrap();
+    assert!(
+        answer.status == 400 && answer.body.contains("https://"),
+        "{answer:?}"
+    );
+    assert_eq!(failed(&imd, "user_api", "plain"), 1);
+    // A handshake that stops half-way is closed in time.
+    let mut half = soon(TcpStream::connect(imd.group_api_addr()))
+        .await
+        .unwrap();
+    half.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+    assert_eq!(soon(half.read(&mut [0; 16])).await.unwrap_or(0), 0);
+    until(|| failed(&imd, "group_api", "too_slow") == 1).await;
+
+    config.tls.plain = true;
+    let imd = start(config).await;
+    let (status, _) = crate::support::post(imd.user_api_addr(), "/x/user/auth", "uid=7").await;
+    assert_eq!(status, 200);
+}
