@@ -18,11 +18,13 @@
 //! | `echo`, `mock`, `hub`, `log` | the bare servers |
 //! | `load`, `in_turn`, `memory`, `wire` | what all loads share |
 //! | `messages` with `imd_peer`, `nats`, `mqtt`, `redis` | messages between users: one loop for all servers |
+//! | `carried` | requests over TLS and over WebSockets |
 //! | `latency`, `cores`, `fair`, `growth`, `idle`, `requests`, `connects` | the other loads |
 //! | `budget`, `lockstep` | what one message costs |
 
 mod affinity;
 mod budget;
+mod carried;
 mod connects;
 mod cores;
 mod echo;
@@ -76,7 +78,7 @@ struct Args {
     /// Only these rows: gateway, connect, p2p, p2p-durable, ids, ring, latency,
     /// latency-durable, hot, hot-durable, cores, cores-durable, group,
     /// group-durable, fair, fair-durable, idle, many, kept, growth,
-    /// growth-durable, lab, nats, mosquitto, jetstream, jetstream-sync, redis,
+    /// growth-durable, ws, tls, lab, nats, mosquitto, jetstream, jetstream-sync, redis,
     /// redis-sync
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,

@@ -11,13 +11,14 @@ use clap::ValueEnum;
 use imd::load::{Pattern, Until};
 
 use crate::Fault;
+use crate::carried::Carrier;
 use crate::idle::Hearts;
 use crate::kind::Kind;
 use crate::latency::Writers;
 use crate::load::Sample;
 use crate::messages::{Traffic, Users};
 use crate::server::{Server, Setup};
-use crate::{affinity, connects, cores, fair, growth, idle, in_turn, latency, requests};
+use crate::{affinity, carried, connects, cores, fair, growth, idle, in_turn, latency, requests};
 
 /// How many users write to one another.
 const USERS: usize = 100;
@@ -73,6 +74,8 @@ pub enum Goal {
     AtLeast(f64),
     /// At most this many times the neighbour's.
     AtMost(f64),
+    /// At most this much more than the neighbour's.
+    AtMostMore(f64),
     /// Below this value, whatever the neighbour's.
     Below(f64),
     /// The figure is only shown.
@@ -95,6 +98,10 @@ pub enum Load {
 pub enum Work {
     /// This number of connections that ask, each with this number of requests outstanding.
     Requests(usize, usize),
+    /// The work of `Requests`, over what the setup says.
+    Carried(usize, usize),
+    /// This number of users who are logged in over what the setup says; the figure is the memory of each.
+    CarriedIdle(usize),
     /// The work of `Requests`; the figure is the processor time of each request.
     RequestCost(usize, usize),
     /// This number of connections with one request each; the figure is the latency of the slowest percent.
@@ -153,6 +160,10 @@ impl Work {
             Work::Requests(connections, outstanding) => {
                 requests::closed_loop(server, connections, outstanding, secs).await
             }
+            Work::Carried(connections, outstanding) => {
+                carried::closed_loop(server, connections, outstanding, secs).await
+            }
+            Work::CarriedIdle(connections) => carried::idle(server, connections).await,
             Work::RequestCost(connections, outstanding) => {
                 let asked = requests::closed_loop(server, connections, outstanding, secs);
                 Ok(asked.await?.cost())
@@ -196,6 +207,7 @@ pub fn all(options: Options) -> Vec<Row> {
     rows.cores();
     rows.groups();
     rows.connections();
+    rows.carried();
     rows.growth();
     rows.lab();
     rows.brokers();
@@ -434,6 +446,36 @@ impl Rows {
             pair(Kind::Echo, false),
             &[("p99 ms", Goal::AtMost(1.5))],
         );
+    }
+
+    fn carried(&mut self) {
+        for (name, carrier, what) in [
+            ("ws", Carrier::WebSocket, "WebSocket"),
+            ("tls", Carrier::Tls, "TLS"),
+        ] {
+            let setups = pair(Kind::Echo, false).map(|setup| Setup { carrier, ..setup });
+            for outstanding in [1, 16] {
+                self.add(
+                    name,
+                    format!("gateway over {what}, {ASKING} connections, {outstanding} outstanding"),
+                    Load::OneByOne(Work::Carried(ASKING, outstanding)),
+                    setups,
+                    &[("requests/s", Goal::AtLeast(0.8))],
+                );
+            }
+            // The goal is set for WebSockets only.
+            let goal = match carrier {
+                Carrier::WebSocket => Goal::AtMostMore(1_536.0),
+                _ => Goal::None,
+            };
+            self.add(
+                name,
+                format!("{MANY} idle over {what}"),
+                Load::OneByOne(Work::CarriedIdle(MANY)),
+                setups,
+                &[("bytes each", goal)],
+            );
+        }
     }
 
     fn growth(&mut self) {

@@ -19,9 +19,10 @@ use imd::store::{self, DurableStore, MemoryStore, Message, Retention, Store, Wri
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use crate::carried::Carrier;
 use crate::kind::Kind;
 use crate::log::Log;
-use crate::{Fault, echo, hub, mock, peers};
+use crate::{Fault, carried, echo, hub, mock, peers};
 
 /// The id of the only group.
 pub const GROUP: i64 = 1;
@@ -38,6 +39,12 @@ pub struct Serve {
     /// Where messages are kept; without it, in memory.
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// What carries the connections of the clients.
+    #[arg(long, value_enum, default_value_t)]
+    carrier: Carrier,
+    /// The folder of the certificate for TLS.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
     /// A broker syncs messages before it acknowledges them.
     #[arg(long)]
     synced: bool,
@@ -89,7 +96,14 @@ pub fn run(serve: &Serve) -> Result<(), Fault> {
 async fn start_baseline(serve: &Serve) -> Result<(), Fault> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let addr = listener.local_addr()?;
-    if serve.kind == Kind::Echo {
+    if serve.carrier != Carrier::Tcp {
+        let (carrier, certificate) = (serve.carrier, serve.certificate.clone());
+        tokio::spawn(async move {
+            if let Err(fault) = carried::echo(listener, carrier, certificate.as_deref()).await {
+                eprintln!("{fault}");
+            }
+        });
+    } else if serve.kind == Kind::Echo {
         tokio::spawn(echo::serve(listener));
     } else {
         hub::with(|hub| hub.members = (1..=serve.members).collect());
@@ -109,14 +123,30 @@ async fn start_imd(serve: &Serve) -> Result<Imd, Fault> {
     let mut config = Config::default();
     config.any_port();
     config.limits.group_members = config.limits.group_members.max(serve.members as usize);
+    match serve.carrier {
+        Carrier::Tcp => {}
+        Carrier::Tls => {
+            let folder = serve.certificate.as_deref().ok_or("no certificate")?;
+            config.tls.cert = Some(folder.join("cert.pem"));
+            config.tls.key = Some(folder.join("key.pem"));
+        }
+        Carrier::WebSocket => config.with_websockets(),
+    }
     let store = open(&config, serve.folder.as_deref())?;
     if serve.members > 0 {
         fill_group(store.as_ref(), serve.members).await?;
     }
     fill_inboxes(store.as_ref(), serve.stored).await?;
     let imd = Imd::start_with_store(config, store).await?;
-    let mut addrs = vec![imd.gateway_addr()];
-    addrs.extend(imd.access_servers().iter().map(|server| server.addr()));
+    let is_websocket = serve.carrier == Carrier::WebSocket;
+    let ws = |addr, ws_addr: Option<SocketAddr>| ws_addr.filter(|_| is_websocket).unwrap_or(addr);
+    let mut addrs = vec![ws(imd.gateway_addr(), imd.gateway_ws_addr())];
+    let servers = imd.access_servers();
+    addrs.extend(
+        servers
+            .iter()
+            .map(|server| ws(server.addr(), server.ws_addr())),
+    );
     say(&addrs)?;
     Ok(imd)
 }

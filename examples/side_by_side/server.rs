@@ -15,13 +15,16 @@ use clap::ValueEnum;
 use imd::load::usage;
 use tempfile::TempDir;
 
+use crate::carried::Carrier;
 use crate::kind::Kind;
-use crate::{Fault, affinity};
+use crate::{Fault, affinity, carried};
 
 /// Which server is started, and what it holds when it begins to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     pub kind: Kind,
+    /// What carries the connections of its clients.
+    pub carrier: Carrier,
     /// Whether messages are synced to the disk before they are acknowledged.
     pub is_durable: bool,
     /// How many users are in the group.
@@ -41,6 +44,7 @@ impl Setup {
     pub fn new(kind: Kind, is_durable: bool) -> Setup {
         Setup {
             kind,
+            carrier: Carrier::Tcp,
             is_durable,
             members: 0,
             stored: 0,
@@ -99,6 +103,12 @@ impl Server {
         command.arg("serve").arg(kind.get_name());
         command.arg("--members").arg(setup.members.to_string());
         command.arg("--stored").arg(setup.stored.to_string());
+        if setup.carrier != Carrier::Tcp {
+            let carrier = setup.carrier.to_possible_value();
+            let carrier = carrier.ok_or("an unnamed carrier")?;
+            command.arg("--carrier").arg(carrier.get_name());
+            command.arg("--certificate").arg(carried::certificate()?);
+        }
         let cores: Vec<String> = setup.cores.iter().map(usize::to_string).collect();
         command.arg("--cores").arg(cores.join(","));
         // What tokio takes in place of a worker for each core.

@@ -143,6 +143,8 @@ fn judge(goal: Goal, ours: f64, ratio: f64) -> (String, bool) {
         Goal::AtLeast(least) => (format!(">= {least}"), ratio >= least),
         Goal::AtMost(most) => (format!("<= {most}"), ratio <= most),
         Goal::Below(most) => (format!("< {most}"), ours < most),
+        // The neighbour's figure is that of the ratio.
+        Goal::AtMostMore(more) => (format!("<= +{more}"), ours - ours / ratio <= more),
         Goal::None => return ("-".into(), false),
     };
     let judgement = if is_met { "met" } else { "missed" };
