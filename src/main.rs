@@ -100,7 +100,10 @@ fn run(cli: Cli, process_start: Instant) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         match cli.command {
             None => daemon(&cli.daemon, addr_file, process_start).await,
-            Some(command) => cli::run(command).await,
+            Some(command) => {
+                cli::trust::read(cli.ca.as_deref())?;
+                cli::run(command).await
+            }
         }
     });
     // All work that has to be completed was awaited above. After a second signal, the remaining tasks are abandoned.

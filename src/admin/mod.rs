@@ -61,10 +61,10 @@ pub struct Deps {
     pub gateway_addr: SocketAddr,
     /// The URL at which WebSocket clients on this machine reach the gateway, if they can.
     pub gateway_ws: Option<String>,
-    /// The address at which clients on this machine reach the user API.
-    pub user_api: SocketAddr,
-    /// The address at which clients on this machine reach the group API.
-    pub group_api: SocketAddr,
+    /// The address at which clients on this machine reach the user API, as a URL.
+    pub user_api: String,
+    /// The address at which clients on this machine reach the group API, as a URL.
+    pub group_api: String,
     /// What the servers share: services with the store, lab, registry, clock, metrics.
     pub core: Arc<Core>,
     /// The gateway and the access servers, with their sessions.

@@ -97,8 +97,8 @@ pub async fn state(State(deps): State<Arc<Deps>>) -> Json<Value> {
             "sessions": deps.stack.gateway.session_manager().len(),
         },
         "http": {
-            "user_api": format!("http://{}", deps.user_api),
-            "group_api": format!("http://{}", deps.group_api),
+            "user_api": deps.user_api,
+            "group_api": deps.group_api,
         },
         "access": servers::servers_json(&deps),
         "registry": servers::registry_json(&deps).await,

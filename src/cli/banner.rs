@@ -18,29 +18,35 @@ const MAX_LISTED: usize = 8;
 /// If other machines reach the stack, their way to it is shown too, with a QR code if it fits into the `columns` of the
 /// terminal. They are none if no terminal shows the text.
 pub fn banner(imd: &Imd, public_salt: bool, columns: Option<usize>, ready_in: Duration) -> String {
-    let salt = if public_salt {
-        "public token salt, "
-    } else {
-        ""
+    let remarks = match (public_salt, imd.speaks_tls()) {
+        (true, true) => ": public token salt",
+        (true, false) => ": public token salt, no TLS",
+        (false, true) => "",
+        (false, false) => ": no TLS",
     };
-    let user_api = format!("http://{}", imd.user_api_addr());
+    let (http, frames) = match imd.requires_tls() {
+        true => ("https", "tls://"),
+        false => ("http", ""),
+    };
+    let user_api = format!("{http}://{}", imd.user_api_addr());
     format!(
         "imd {version}   store {store}\n\
          Gateway    {gateway}\n\
          Access     {access}\n\
-         User API   {user_api:<24}   Group API http://{group_api}{admin}\n\
-         {websockets}{network}{places}{shortage}Ready in {ready} ms. For development: {salt}no TLS.",
+         User API   {user_api:<24}   Group API {http}://{group_api}{admin}\n\
+         {websockets}{network}{trust}{places}{shortage}Ready in {ready} ms. For development{remarks}.",
         version = env!("CARGO_PKG_VERSION"),
         store = imd.store_name(),
-        gateway = imd.gateway_addr(),
+        gateway = format_args!("{frames}{}", imd.gateway_addr()),
         access = access(imd),
         group_api = imd.group_api_addr(),
         admin = match imd.admin_addr() {
-            Some(addr) => format!("   Admin http://{addr}"),
+            Some(addr) => format!("   Admin {http}://{addr}"),
             None => String::new(),
         },
         websockets = websockets(imd),
         network = ShownListeners::of(imd).on_network(&lan::addresses(), columns),
+        trust = trust(imd),
         places = places(imd),
         ready = ready_in.as_millis(),
         shortage = match imd.shortage() {
@@ -54,9 +60,30 @@ pub fn banner(imd: &Imd, public_salt: bool, columns: Option<usize>, ready_in: Du
 /// gateway takes none.
 fn websockets(imd: &Imd) -> String {
     match imd.gateway_ws_addr() {
-        Some(addr) => format!("WebSocket  ws://{addr}\n"),
+        Some(addr) => {
+            let scheme = if imd.requires_tls() { "wss" } else { "ws" };
+            format!("WebSocket  {scheme}://{addr}\n")
+        }
         None => String::new(),
     }
+}
+
+/// Returns lines that say how a client comes to trust the local CA. Empty if it issues no certificate of this stack.
+fn trust(imd: &Imd) -> String {
+    let Some(ca) = imd.ca_certificate() else {
+        return String::new();
+    };
+    let ca = ca.display();
+    let how = match std::env::consts::OS {
+        "macos" => {
+            format!("security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {ca}")
+        }
+        "windows" => format!("certutil -user -addstore Root {ca}"),
+        _ => format!(
+            "sudo trust anchor {ca} (or copy it to /usr/local/share/ca-certificates/imd.crt, update-ca-certificates)"
+        ),
+    };
+    format!("Trust      {how}\n           phones and simulators: docs/tls.md\n")
 }
 
 /// The addresses of the listeners that people on other machines look for.
@@ -64,6 +91,7 @@ struct ShownListeners {
     gateway: SocketAddr,
     websocket: Option<SocketAddr>,
     admin: Option<SocketAddr>,
+    requires_tls: bool,
 }
 
 impl ShownListeners {
@@ -72,6 +100,7 @@ impl ShownListeners {
             gateway: imd.gateway_addr(),
             websocket: imd.gateway_ws_addr(),
             admin: imd.admin_addr(),
+            requires_tls: imd.requires_tls(),
         }
     }
 
@@ -81,18 +110,22 @@ impl ShownListeners {
     /// `lan` are the addresses of this machine. Those of a listener on one address are left out, because the line of that
     /// listener shows them.
     fn on_network(&self, lan: &[IpAddr], columns: Option<usize>) -> String {
+        let [frames, ws, http] = match self.requires_tls {
+            true => ["tls://", "wss://", "https://"],
+            false => ["", "ws://", "http://"],
+        };
         let on_all = |listener: Option<SocketAddr>, scheme| match listener {
             Some(addr) if addr.ip().is_unspecified() => urls(scheme, addr, lan),
             _ => Vec::new(),
         };
         let text = [
-            labelled("On the LAN", &on_all(Some(self.gateway), "")),
-            labelled("", &on_all(self.websocket, "ws://")),
-            labelled("Console", &on_all(self.admin, "http://")),
+            labelled("On the LAN", &on_all(Some(self.gateway), frames)),
+            labelled("", &on_all(self.websocket, ws)),
+            labelled("Console", &on_all(self.admin, http)),
         ];
-        let console = self.admin.map(|admin| urls("http://", admin, lan));
+        let console = self.admin.map(|admin| urls(http, admin, lan));
         let target = console.unwrap_or_default().into_iter();
-        let target = target.chain(urls("", self.gateway, lan)).next();
+        let target = target.chain(urls(frames, self.gateway, lan)).next();
         let code = target
             .zip(columns)
             .and_then(|(target, columns)| qr_code::draw(&target, columns));
@@ -153,6 +186,7 @@ mod tests {
             gateway,
             websocket: Some(SocketAddr::new(gateway.ip(), 10100)),
             admin: admin.map(|admin| admin.parse().unwrap()),
+            requires_tls: false,
         };
         let text = listeners.on_network(&lan, columns);
         text.lines().map(ToOwned::to_owned).collect()

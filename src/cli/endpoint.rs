@@ -23,7 +23,7 @@ pub fn host_and_port(text: &str) -> Result<(), String> {
 }
 
 /// The schemes of the URLs that a client can connect to besides host:port.
-const SCHEMES: [&str; 1] = ["ws"];
+const SCHEMES: [&str; 3] = ["tls", "ws", "wss"];
 
 /// Checks that a text is where a client finds a gateway: a host with its port, or the URL of its WebSocket.
 ///
@@ -40,21 +40,17 @@ pub fn gateway(text: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the host:port of the URL of an HTTP API. The scheme may be left out.
+/// Returns the host:port of the URL of an HTTP API, with `tls://` before it if the URL begins with `https://`. The scheme may
+/// be left out.
 ///
 /// # Errors
 ///
 /// A text that says what is wrong with the URL, and what to write instead.
 pub fn authority(url: &str) -> Result<String, String> {
-    let (has_scheme, rest) = match url.split_once("://") {
-        None => (false, url),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (true, rest),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err(format!(
-                "this is no URL of imd, which has no TLS: write http://{}",
-                rest.trim_end_matches('/')
-            ));
-        }
+    let (tls, port, rest) = match url.split_once("://") {
+        None => ("", None, url),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("", Some(80), rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("tls://", Some(443), rest),
         Some((scheme, _)) => {
             return Err(format!(
                 "{scheme} is no scheme of an HTTP API: write http://host:port"
@@ -65,14 +61,17 @@ pub fn authority(url: &str) -> Result<String, String> {
     if rest.contains(['/', '?', '#', '@']) {
         return Err("write host and port alone, such as http://127.0.0.1:10090".into());
     }
-    // A URL without a port means port 80.
+    // A URL without a port means that of its scheme.
     let has_port = Host::parse(rest).map_or(true, |host| host.port().is_some());
-    if has_scheme && !has_port && !rest.is_empty() {
-        let with_port = format!("{rest}:80");
-        return parts(&with_port, as_url).map(|_| with_port.clone());
+    if let Some(port) = port
+        && !has_port
+        && !rest.is_empty()
+    {
+        let with_port = format!("{rest}:{port}");
+        return parts(&with_port, as_url).map(|_| format!("{tls}{with_port}"));
     }
     let (host, port) = parts(rest, as_url)?;
-    Ok(format!("{host}:{port}"))
+    Ok(format!("{tls}{host}:{port}"))
 }
 
 /// Returns the advice for an invalid URL.
@@ -159,7 +158,12 @@ mod tests {
 
     #[test]
     fn a_gateway_is_also_given_as_the_url_of_its_websocket() {
-        for good in ["127.0.0.1:1", "ws://127.0.0.1:1", "ws://[::1]:10100/"] {
+        for good in [
+            "127.0.0.1:1",
+            "ws://127.0.0.1:1",
+            "ws://[::1]:10100/",
+            "tls://h:1",
+        ] {
             assert_eq!(gateway(good), Ok(()), "{good}");
         }
         for (bad, says) in [
@@ -182,11 +186,12 @@ mod tests {
             ("[::1]:6001", "[::1]:6001"),
             ("http://im.example", "im.example:80"),
             ("http://[::1]", "[::1]:80"),
+            ("https://im.example:1/", "tls://im.example:1"),
+            ("HTTPS://im.example", "tls://im.example:443"),
         ] {
             assert_eq!(authority(good).as_deref(), Ok(dialled), "{good}");
         }
         for (bad, says) in [
-            ("https://im.example:1", "no TLS: write http://im.example:1"),
             ("ftp://im.example", "no scheme of an HTTP API"),
             ("http://im.example/x", "host and port alone"),
             ("http://u@im.example", "host and port alone"),

@@ -22,8 +22,11 @@ pub const ADMIN: &str = "IMD_ADMIN";
 /// Variable for the salt that the stack computes its tokens with.
 pub const SALT: &str = "IMD_SALT";
 
+/// Variable for the file with further issuers of certificates to trust.
+pub const CA: &str = "IMD_CA";
+
 /// The variables that are neither keys of the config nor flags of the daemon.
-const OF_CLIENTS: [&str; 5] = [GATEWAY, USER_API, GROUP_API, ADMIN, SALT];
+const OF_CLIENTS: [&str; 6] = [GATEWAY, USER_API, GROUP_API, ADMIN, SALT, CA];
 
 /// Reads the variables that set keys of the config.
 ///

@@ -8,12 +8,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Response, StatusCode, http};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use imd::client::{Address, ClientError};
+
+use super::trust::connector;
 
 /// Why there is no complete answer: an error of the connection, of HTTP, or of the request.
 pub type HttpError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects to a host:port, sends the request, and returns the head of the answer.
+/// Connects to a host:port, or with TLS to a `tls://host:port`, sends the request, and returns the head of the answer.
 ///
 /// # Errors
 ///
@@ -23,12 +25,20 @@ pub async fn send(
     request: http::request::Builder,
     body: Bytes,
 ) -> Result<Response<Incoming>, HttpError> {
-    let stream = TcpStream::connect(authority).await?;
+    let opened = connector().open(&authority.endpoint()).await;
+    let (stream, _) = opened.map_err(|error| match error {
+        // The caller explains errors of the system.
+        ClientError::Io(error) => HttpError::from(error),
+        error => error.into(),
+    })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends when the sender and the answer are dropped. Its errors are also reported by the request.
     tokio::spawn(connection);
-    let request = request.header(HOST, HeaderValue::from_str(authority)?);
+    let request = request.header(
+        HOST,
+        HeaderValue::from_str(authority.trim_start_matches("tls://"))?,
+    );
     Ok(sender.send_request(request.body(Full::new(body))?).await?)
 }
 

@@ -3,12 +3,13 @@
 //! Serves the commands that act as a user, and `imd replay`, which uses the errors.
 
 use imd::Client;
-use imd::client::{ClientError, ask_gateway};
+use imd::client::ClientError;
 use imd::id::Uid;
 use imd::proto::Code;
 
 use super::failure::Failure;
 use super::refusal;
+use super::trust::connector;
 
 /// The flags that set the address of the gateway, for errors.
 pub const FLAGS: &str = "--gateway HOST:PORT, --addr-file FILE or --config FILE";
@@ -107,11 +108,11 @@ impl Account {
     /// [`LinkError`] names the step that failed and why. Unless it is final, the caller may try again.
     pub async fn log_in(&self) -> Result<Client, LinkError> {
         let gateway = self.gateway.as_str();
-        let addr = match ask_gateway(gateway).await {
+        let addr = match connector().ask_gateway(gateway).await {
             Ok(addr) => addr,
             Err(error) => return Err(LinkError::at_gateway(gateway, FLAGS, &error).await),
         };
-        let mut client = match Client::connect_to(addr.as_str()).await {
+        let mut client = match connector().connect_to(addr.as_str()).await {
             Ok(client) => client,
             Err(error) => return Err(LinkError::at_access(&addr, &error).await),
         };

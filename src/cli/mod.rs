@@ -9,6 +9,7 @@ mod api;
 mod backoff;
 pub mod banner;
 mod bench;
+mod ca;
 mod chat;
 mod duration;
 mod endpoint;
@@ -36,6 +37,7 @@ mod stack_addresses;
 pub mod stderr;
 mod store;
 mod sync;
+pub mod trust;
 
 pub use log::{LogFormat, init as init_log};
 
@@ -76,6 +78,9 @@ pub struct Cli {
     /// How logs are written to stderr; what is logged is set by RUST_LOG (default: warn)
     #[arg(long, global = true, value_enum, default_value = "pretty")]
     pub log_format: LogFormat,
+    /// Trust the certificates in this file too, where a stack speaks TLS [default: $IMD_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -151,6 +156,9 @@ pub enum Command {
     Sync(SyncArgs),
     /// Chat in the terminal, or line by line from a pipe
     Chat(ChatArgs),
+    /// Tell or renew the local CA, which clients of a stack with tls.local_ca have to trust
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Look into the folder of a store that no imd is using
     #[command(subcommand)]
     Store(StoreCommand),
@@ -210,6 +218,16 @@ pub enum Command {
     /// What a child of imd runs first
     #[command(name = launch::NAME, hide = true)]
     Launch(LaunchArgs),
+}
+
+#[derive(Subcommand)]
+pub enum CaCommand {
+    /// Print the path of its certificate, which is made if there is none
+    Path(ConfigArgs),
+    /// Print its certificate, as PEM
+    Print(ConfigArgs),
+    /// Make a new CA in its place, which has to be trusted again
+    Renew(ConfigArgs),
 }
 
 #[derive(Subcommand)]
@@ -488,6 +506,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => script::send(&args).await,
         Command::Sync(args) => sync::run(&args).await,
         Command::Chat(args) => chat::run(&args).await,
+        Command::Ca(command) => ca::run(&command),
         Command::Store(command) => store::run(command).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Exec(args) => lab::exec(&args).await,

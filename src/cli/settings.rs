@@ -3,9 +3,11 @@
 //! Serves `main` and every command that takes `--config`. Flags take precedence over environment variables, and variables
 //! over the file.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use imd::config::{ConfigError, Host, ListenHost, Provenance, Sources};
+use imd::daemon::dialable;
 use imd::service::salted_token;
 use imd::{Config, StartError};
 
@@ -196,8 +198,29 @@ pub fn start_failure(
                 None => error.into(),
             }
         }
+        (StartError::Tls { key, why }, _, Some(sources)) => sources.unusable(key, why).into(),
         _ => error.into(),
     }
+}
+
+/// Returns the URL at which clients on this machine find the HTTP API of a config that listens on `addr`.
+pub fn api_url(config: &Config, addr: SocketAddr) -> String {
+    let scheme = if requires_tls(config) {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{}", dialable(addr))
+}
+
+/// Returns the address at which clients on this machine find the gateway of a config.
+pub fn gateway_url(config: &Config) -> String {
+    let scheme = if requires_tls(config) { "tls://" } else { "" };
+    format!("{scheme}{}", dialable(config.gateway.listen))
+}
+
+fn requires_tls(config: &Config) -> bool {
+    config.tls.is_on() && !config.tls.plain
 }
 
 /// Refuses an advertised host that has a port: the port would be right for only one of the access servers. `source` is

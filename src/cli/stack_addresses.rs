@@ -3,7 +3,6 @@
 //!
 //! Serves every command that is a client, except those of the admin API.
 
-use imd::daemon::dialable;
 use imd::id::Uid;
 use imd::service::salted_token;
 
@@ -29,15 +28,14 @@ impl StackAddresses {
         let config = settings::load(args.config.as_deref())?;
         // A config that was named on the command line takes precedence over the environment.
         let from_env = |name| environment::read(name).filter(|_| args.config.is_none());
-        let url = |addr| format!("http://{}", dialable(addr));
+        let url = |addr| settings::api_url(&config, addr);
         let (gateway, user_api, group_api) = match &args.addr_file {
             Some(file) => {
                 let addresses = addr_file::read(file)?;
                 (addresses.gateway, addresses.user_api, addresses.group_api)
             }
             None => (
-                from_env(environment::GATEWAY)
-                    .unwrap_or_else(|| dialable(config.gateway.listen).to_string()),
+                from_env(environment::GATEWAY).unwrap_or_else(|| settings::gateway_url(&config)),
                 from_env(environment::USER_API).unwrap_or_else(|| url(config.http.user_listen)),
                 from_env(environment::GROUP_API).unwrap_or_else(|| url(config.http.group_listen)),
             ),

@@ -9,11 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ListenHost;
+use crate::tls::Acceptor;
 
 /// The addresses of the servers of an `imd`. All of them can be dialled from this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
-    /// The gateway, as host:port.
+    /// The gateway, as host:port, or as tls://host:port if it takes no clients without TLS.
     pub gateway: String,
     /// The URL at which the gateway takes WebSocket clients; none if it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,16 +35,58 @@ pub struct Addresses {
 pub struct AccessAddress {
     /// The server's name in the registry.
     pub name: String,
-    /// The address to dial, as host:port.
+    /// The address to dial, as host:port or tls://host:port.
     pub addr: String,
     /// The URL at which the server takes WebSocket clients; none if it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ws: Option<String>,
 }
 
-/// Returns the URL at which WebSocket clients on this machine find a server that listens on `addr`.
-pub fn websocket_url(addr: SocketAddr) -> String {
-    format!("ws://{}", dialable(addr))
+/// The forms in which clients on this machine are told where servers listen. Where all clients have to use TLS, they are URLs of
+/// TLS, by a name that the certificate has.
+pub(super) struct Urls<'a>(pub &'a Acceptor);
+
+impl Urls<'_> {
+    /// Returns the address of a gateway or an access server that listens on `addr`.
+    pub fn frames(&self, addr: SocketAddr) -> String {
+        self.frames_of(&self.authority(addr))
+    }
+
+    /// Returns the address of a server that is told as `host:port`.
+    pub fn frames_of(&self, authority: &str) -> String {
+        let scheme = self.by_tls("tls://", "");
+        format!("{scheme}{authority}")
+    }
+
+    /// Returns the URL of a server that takes WebSocket clients on `addr`.
+    pub fn websocket(&self, addr: SocketAddr) -> String {
+        format!("{}{}", self.by_tls("wss://", "ws://"), self.authority(addr))
+    }
+
+    /// Returns the URL of an HTTP API that listens on `addr`.
+    pub fn http(&self, addr: SocketAddr) -> String {
+        let scheme = self.by_tls("https://", "http://");
+        format!("{scheme}{}", self.authority(addr))
+    }
+
+    fn by_tls<'s>(&self, tls: &'s str, plain: &'s str) -> &'s str {
+        match self.0.requires_tls() {
+            true => tls,
+            false => plain,
+        }
+    }
+
+    fn authority(&self, addr: SocketAddr) -> String {
+        let addr = dialable(addr);
+        if !self.0.requires_tls() {
+            return addr.to_string();
+        }
+        let ip = addr.ip().to_string();
+        match self.0.name_for(&ip) {
+            name if name == ip => addr.to_string(),
+            name => format!("{name}:{}", addr.port()),
+        }
+    }
 }
 
 /// Returns the address to dial for a server that listens on `addr`: the loopback address if the host of `addr` is

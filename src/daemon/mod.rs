@@ -21,7 +21,7 @@ mod runtime;
 mod start;
 mod tls;
 
-pub use addresses::{AccessAddress, Addresses, dialable, websocket_url};
+pub use addresses::{AccessAddress, Addresses, dialable};
 pub use error::StartError;
 pub use lab::NotSeen;
 pub use runtime::runtime;
@@ -48,6 +48,7 @@ use crate::service::Services;
 use crate::stack::Stack;
 use crate::store::{Store, StoreAdmin, StoreError};
 use crate::task_group::TaskGroup;
+use addresses::Urls;
 use start::HttpServers;
 
 /// How long a shutdown may take after its grace period, so that the store can close.
@@ -170,32 +171,31 @@ impl Imd {
 
     /// Returns the addresses of all servers, as clients on this machine dial them.
     pub fn addresses(&self) -> Addresses {
+        let urls = self.urls();
         let servers = self.stack.access.all();
         let access = servers.iter().map(|server| {
             let addr = match server.advertised().parse() {
-                Ok(addr) => addresses::dialable(addr).to_string(),
-                Err(_) => server.advertised().to_owned(),
+                Ok(addr) => urls.frames(addr),
+                Err(_) => urls.frames_of(server.advertised()),
             };
             AccessAddress {
                 name: server.name().to_owned(),
                 addr,
-                ws: server.ws_addr().map(addresses::websocket_url),
+                ws: server.ws_addr().map(|addr| urls.websocket(addr)),
             }
         });
         Addresses {
-            gateway: addresses::dialable(self.stack.gateway.addr()).to_string(),
-            gateway_ws: self.gateway_ws_addr().map(addresses::websocket_url),
+            gateway: urls.frames(self.stack.gateway.addr()),
+            gateway_ws: self.gateway_ws_addr().map(|addr| urls.websocket(addr)),
             access: access.collect(),
-            user_api: format!("http://{}", addresses::dialable(self.http_servers.user_api)),
-            group_api: format!(
-                "http://{}",
-                addresses::dialable(self.http_servers.group_api)
-            ),
-            admin: self
-                .http_servers
-                .admin
-                .map(|addr| format!("http://{}", addresses::dialable(addr))),
+            user_api: urls.http(self.http_servers.user_api),
+            group_api: urls.http(self.http_servers.group_api),
+            admin: self.http_servers.admin.map(|addr| urls.http(addr)),
         }
+    }
+
+    fn urls(&self) -> Urls<'_> {
+        Urls(&self.stack.core.acceptor)
     }
 
     /// Returns the token with which `uid` logs in: the one that existing clients compute from the salt.
@@ -227,6 +227,11 @@ impl Imd {
     /// Returns whether the listeners speak TLS.
     pub fn speaks_tls(&self) -> bool {
         self.stack.core.acceptor.is_tls()
+    }
+
+    /// Returns whether clients without TLS are refused.
+    pub fn requires_tls(&self) -> bool {
+        self.stack.core.acceptor.requires_tls()
     }
 
     /// Returns the file with the certificate of the local CA, which clients have to trust. None if the listeners do not speak

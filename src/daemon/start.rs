@@ -333,8 +333,10 @@ impl HttpServers {
 
     #[cfg(feature = "admin")]
     fn admin_router(&self, config: &Config, stack: &Arc<Stack>, reset: &Arc<Reset>) -> Router {
-        use super::{dialable, websocket_url};
+        use super::addresses::Urls;
+        use super::dialable;
 
+        let urls = Urls(&stack.core.acceptor);
         let deps = admin::Deps {
             instance: format!("{:016x}", rand::random::<u64>()),
             lease: config.registry.lease,
@@ -342,9 +344,9 @@ impl HttpServers {
             large_answers: admin::LargeAnswers::default(),
             downloads: admin::Downloads::default(),
             gateway_addr: dialable(stack.gateway.addr()),
-            gateway_ws: stack.gateway.ws_addr().map(websocket_url),
-            user_api: dialable(self.user_api),
-            group_api: dialable(self.group_api),
+            gateway_ws: stack.gateway.ws_addr().map(|addr| urls.websocket(addr)),
+            user_api: urls.http(self.user_api),
+            group_api: urls.http(self.group_api),
             core: Arc::clone(&stack.core),
             stack: Arc::clone(stack),
             reset: Arc::clone(reset),

@@ -142,6 +142,8 @@ mod with_tls {
             .0
             .iter()
             .filter_map(|server| server.advertise.as_ref());
+        let told = config.gateway.advertise_to.iter().map(|to| &to.host);
+        let advertised = advertised.chain(told);
         let asked = config.http.hosts.iter().chain(&config.admin.hosts);
         let hosts = advertised
             .chain(asked)

@@ -253,7 +253,7 @@ fn the_exit_code_tells_how_the_work_went_although_the_reader_has_gone() {
 }
 
 /// Command lines with a mistake of the caller, for each command.
-const WRONG: [&str; 71] = [
+const WRONG: [&str; 73] = [
     "--no-such-flag",
     "no-such-command",
     "--config @DIR/missing",
@@ -265,6 +265,8 @@ const WRONG: [&str; 71] = [
     "--any-port --store @DIR/no/folder",
     "check --config @DIR/missing",
     "check --config @DIR/record",
+    "ca",
+    "ca path --config @DIR/missing",
     "token",
     "token x",
     "token 1 --config @DIR/missing",

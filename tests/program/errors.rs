@@ -249,8 +249,8 @@ fn an_invalid_address_is_reported_with_the_right_form() {
         }
         for (wrong, says) in match is_http {
             true => [
-                ("https://127.0.0.1:1", "no TLS"),
-                ("http://h:1/x", "host and port alone"),
+                ("https://h:1/x", "host and port alone"),
+                ("ftp://h:1", "no scheme"),
             ],
             false => [
                 ("http://127.0.0.1:1", "write host:port"),

@@ -31,4 +31,5 @@ mod store;
 mod support;
 mod terminal;
 mod text;
+mod tls;
 mod unread;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use imd::daemon::dialable;
 use serde_json::Value;
 
 use super::args::AdminArgs;
@@ -38,7 +37,7 @@ impl Admin {
                 Failure::Usage(format!("{}: that daemon has no admin API", file.display()))
             })?,
             (None, None, Some(url)) if args.config.is_none() => url,
-            _ => format!("http://{}", dialable(config.admin.listen)),
+            _ => settings::api_url(&config, config.admin.listen),
         };
         Ok(Admin {
             base,

@@ -72,6 +72,9 @@ pub async fn run(args: &ExecArgs) -> Result<(), Failure> {
         .env(environment::GROUP_API, &addresses.group_api)
         .env(environment::ADMIN, addresses.admin.unwrap_or_default())
         .env(environment::SALT, &salt);
+    if let Some(ca) = imd.ca_certificate() {
+        command.env(environment::CA, ca);
+    }
     let mut running = Running::start(command).map_err(exec_failure)?;
     let code = running.ended(&mut signals).await.map_err(exec_failure)?;
     let report = tokio::select! {
