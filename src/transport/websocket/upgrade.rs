@@ -127,7 +127,7 @@ async fn read_request(
         }
         // The buffer grows only when something has arrived, so that a silent client costs none.
         poll_fn(|cx| transport.poll_read_ready(cx)).await?;
-        let room = (MAX_REQUEST - received.len()).min(4096);
+        let room = (MAX_REQUEST - received.len()).min(1024);
         received.reserve(room);
         if poll_fn(|cx| transport.poll_read(cx, received, room)).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
