@@ -4,18 +4,18 @@
 
 use std::time::Duration;
 
+use imd::StartError;
 use imd::access::AddError;
 use imd::config::Strategy;
-use imd::{Config, StartError};
 
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{Wire, start, start_manual};
+use crate::support::{Wire, addr_of, ephemeral, start, start_manual};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_server_that_is_added_serves_like_the_others() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
     let imd = start(config).await;
     let added = imd.add_access("access-4").await.unwrap();
@@ -46,7 +46,7 @@ async fn a_server_that_is_added_serves_like_the_others() {
 
 #[tokio::test]
 async fn a_server_that_is_added_is_advertised_at_the_host_of_the_first() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.access.0[0].advertise = Some("im.example.org:443".into());
     let imd = start(config).await;
     let added = imd.add_access("access-4").await.unwrap();
@@ -91,6 +91,6 @@ async fn a_server_that_is_added_can_be_killed_and_restarted() {
     added.kill().await;
     ann.reset().await;
     added.restart().await.unwrap();
-    let mut ann = Wire::connect(added.addr()).await;
+    let mut ann = Wire::connect(addr_of(&added)).await;
     ann.login(&imd, 1).await;
 }

@@ -5,12 +5,14 @@
 
 use std::net::SocketAddr;
 
+use imd::Imd;
 use imd::proto::Cmd;
-use imd::{Config, Imd};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Http, Wire, access, login, ping, refuses, soon, start, start_manual, user};
+use crate::support::{
+    Http, Wire, access, ephemeral, gateway, login, ping, refuses, soon, start, start_manual, user,
+};
 
 /// Sends a request, and returns the status and the body: JSON, or the text of metrics and snapshots.
 pub async fn asked(addr: SocketAddr, head: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
@@ -65,7 +67,7 @@ async fn requests_of_other_hosts_and_other_sites_are_refused() {
 
 #[tokio::test]
 async fn a_configured_token_is_required() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
     let addr = imd.admin_addr().unwrap();
@@ -80,7 +82,7 @@ async fn a_configured_token_is_required() {
 
 #[tokio::test]
 async fn the_admin_api_can_be_disabled() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.admin.enabled = false;
     let imd = start(config).await;
     assert_eq!((imd.admin_addr(), imd.addresses().admin), (None, None));
@@ -208,7 +210,7 @@ async fn a_manual_clock_is_moved_and_a_real_one_is_not() {
     let (status, why) = call(&imd, "POST", "/v1/clock/advance", json!({ "by": "soon" })).await;
     assert_eq!(status, 400, "{why}");
 
-    let real = start(Config::ephemeral()).await;
+    let real = start(ephemeral()).await;
     let (status, why) = call(&real, "POST", "/v1/clock/advance", json!({ "by": "1s" })).await;
     assert_eq!(status, 409);
     assert!(why["error"].as_str().unwrap().contains("manual"), "{why}");
@@ -221,7 +223,7 @@ async fn sessions_are_listed_and_ended() {
     for uid in 1..=3 {
         wires.push(user(&imd, uid).await);
     }
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut gateway = Wire::connect(gateway(&imd)).await;
     gateway.ask().await;
     let sessions = get(&imd, "/v1/sessions").await["sessions"]
         .as_array()
@@ -301,7 +303,7 @@ async fn events_are_streamed_as_they_occur() {
 
 #[tokio::test]
 async fn health_version_fidelity_and_state_are_reported() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.quirks.sync_inclusive = true;
     let imd = start(config).await;
     for path in ["/healthz", "/readyz"] {
@@ -366,7 +368,7 @@ async fn durations_without_end_and_of_zero_are_refused() {
 
 #[tokio::test]
 async fn the_admin_api_answers_when_clients_hold_every_place_and_reports_it() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;

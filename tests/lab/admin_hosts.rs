@@ -1,15 +1,14 @@
 //! The Host headers that the admin API accepts: any for probes; loopback and the hosts of the config for everything
 //! else.
 
-use imd::Config;
 use serde_json::json;
 
 use crate::admin::asked;
-use crate::support::start;
+use crate::support::{ephemeral, start};
 
 #[tokio::test]
 async fn probes_need_no_host_header_and_all_other_requests_do() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let addr = imd.admin_addr().unwrap();
     for (head, status) in [
         ("GET /healthz HTTP/1.0", 200),
@@ -42,7 +41,7 @@ async fn probes_need_no_host_header_and_all_other_requests_do() {
 
 #[tokio::test]
 async fn the_console_works_behind_a_proxy_when_its_host_is_listed() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     let head = |addr: std::net::SocketAddr| {
         // This is what nginx makes of a browser's request by its default settings.
         format!("POST /v1/access HTTP/1.0\r\nhost: {addr}\r\norigin: http://Imd.example:8080")
@@ -71,7 +70,7 @@ async fn the_console_works_behind_a_proxy_when_its_host_is_listed() {
 
 #[tokio::test]
 async fn the_error_for_an_unknown_host_names_a_config_that_works() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let addr = imd.admin_addr().unwrap();
     for host in [
         "imd.example:99",
@@ -89,7 +88,7 @@ async fn the_error_for_an_unknown_host_names_a_config_that_works() {
             .split('"')
             .next()
             .unwrap();
-        let mut config = Config::ephemeral();
+        let mut config = ephemeral();
         config.admin.hosts = vec![value.to_owned()];
         let imd = start(config).await;
         let (status, answer) = asked(imd.admin_addr().unwrap(), &head, "").await;

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use imd::Imd;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
-use imd::{Config, Imd};
 
 use crate::servers::server;
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, advance, p2p, ping, start, start_manual, user};
+use crate::support::{Wire, advance, ephemeral, p2p, ping, start, start_manual, user};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ async fn an_advance_returns_while_a_throttled_session_is_paused() {
 
 /// Starts a stack in which a fault holds back a reply behind one that a paused server can't write.
 async fn start_held_up(fault: Fault) -> (Imd, Wire) {
-    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let fault = imd.fault(fault);
     store.commit.hold();
@@ -88,7 +88,7 @@ async fn an_advance_returns_while_the_request_before_a_late_one_is_late_too() {
 
 #[tokio::test]
 async fn an_advance_returns_while_a_late_store_follows_the_gap_of_a_quirk() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.quirks.notify_before_store = true;
     config.quirks.notify_gap = SECOND;
     let imd = start(config).await;

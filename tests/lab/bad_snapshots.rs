@@ -1,12 +1,11 @@
 //! Snapshots that somebody wrote to do harm: each is refused with the number of the bad line, and nothing of it is
 //! loaded.
 
-use imd::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::admin::{asked, call, get};
-use crate::support::{start, user, user_with_mail};
+use crate::support::{ephemeral, start, user, user_with_mail};
 
 /// The snapshot of a small store, by line, without checksums, as a person would write it.
 const GOOD: [&str; 8] = [
@@ -171,7 +170,7 @@ fn files() -> Vec<(usize, Vec<u8>)> {
 async fn every_bad_snapshot_is_refused_with_its_line_and_changes_nothing() {
     let folder = TempDir::new().unwrap();
     for store in [None, Some(folder.path().join("data"))] {
-        let mut config = Config::ephemeral().manual_clock();
+        let mut config = ephemeral().manual_clock();
         config.store.path = store;
         let imd = start(config).await;
         let mut ann = user(&imd, 1).await;

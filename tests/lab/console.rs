@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use imd::{Config, Imd};
+use imd::Imd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::http::{Answer, request};
-use crate::support::{start, start_manual};
+use crate::support::{ephemeral, start, start_manual};
 
 /// Asks the admin API with more headers, each of which has its line end in front.
 async fn get(imd: &Imd, path: &str, headers: &str) -> Answer {
@@ -90,7 +90,7 @@ async fn a_browser_that_has_a_file_cached_is_not_sent_it_again() {
 
 #[tokio::test]
 async fn the_console_opens_from_the_address_bar_and_from_links_and_other_sites_can_not_fetch_it() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.admin.token = Some("hush".to_owned().into());
     let imd = start(config).await;
     for (headers, status) in [
@@ -141,7 +141,7 @@ async fn proxy(to: SocketAddr) -> SocketAddr {
 
 #[tokio::test]
 async fn every_file_is_found_behind_a_proxy_that_strips_a_path_prefix() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.admin.hosts = vec!["imd.example".into()];
     let imd = start(config).await;
     let addr = proxy(imd.admin_addr().unwrap()).await;

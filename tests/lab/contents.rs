@@ -2,17 +2,16 @@
 //!
 //! Looking leaves no trace, and what is added goes the same way as a client's request.
 
-use imd::Config;
 use imd::lab::{Fault, Site};
 use serde_json::{Value, json};
 
 use crate::admin::{call, get, post};
-use crate::support::{group_of, start, start_manual, texts, user, user_with_mail};
+use crate::support::{ephemeral, group_of, start, start_manual, texts, user, user_with_mail};
 
 /// Returns a stack for each kind of store. The folder belongs to the second one, and is removed when it is dropped.
 pub async fn both() -> Vec<(imd::Imd, Option<tempfile::TempDir>)> {
     let folder = tempfile::tempdir().unwrap();
-    let mut durable = Config::ephemeral().manual_clock();
+    let mut durable = ephemeral().manual_clock();
     durable.store.path = Some(folder.path().join("data"));
     vec![
         (start_manual().await, None),
@@ -120,7 +119,7 @@ async fn groups_are_created_and_listed() {
 async fn a_group_is_created_with_all_of_its_members_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     for path in [None, Some(folder.path().join("data"))] {
-        let mut config = Config::ephemeral().manual_clock();
+        let mut config = ephemeral().manual_clock();
         config.store.path = path;
         config.auth.auto_register = false;
         config.limits.group_members = 3;
@@ -293,7 +292,7 @@ async fn a_group_whose_id_is_taken_is_created_whole_or_not_at_all() {
 async fn a_new_group_gets_no_id_of_an_existing_group() {
     let imd = start_manual().await;
     let first = group_of(&imd, &[1]).await;
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     // The ids that the stack would give out next, by the time of its clock.
     let taken = first..first + 3;
     config.group = taken
@@ -312,7 +311,7 @@ async fn a_new_group_gets_no_id_of_an_existing_group() {
 
 #[tokio::test]
 async fn a_group_that_does_not_fit_the_store_leaves_no_members() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.store.memory_limit = 1 << 16;
     let imd = start(config).await;
     let many: Vec<i64> = (1..=500).collect();
@@ -329,7 +328,7 @@ async fn a_group_that_does_not_fit_the_store_leaves_no_members() {
 
 #[tokio::test]
 async fn names_and_passwords_have_the_length_limits_of_the_http_api() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.http.body = 1_000;
     let imd = start(config).await;
     let (fits, long) = ("x".repeat(1_000), "x".repeat(1_001));

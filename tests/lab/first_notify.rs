@@ -6,11 +6,11 @@ use imd::lab::{Direction, Fault, Site};
 use imd::proto::Cmd;
 use imd::{Config, Imd};
 
-use crate::support::{advance, soon, start, start_manual, user};
+use crate::support::{advance, ephemeral, soon, start, start_manual, user};
 
 /// Returns a config with a manual clock, on which the Notify after a login waits for an hour. No session is closed meanwhile.
 fn waiting() -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.session.first_notify = Duration::from_secs(3_600);
     config.session.idle = Duration::from_secs(36_000);
     config
@@ -29,7 +29,7 @@ fn notifies(imd: &Imd) -> usize {
 
 #[tokio::test]
 async fn a_stack_is_settled_only_after_the_first_notify_on_either_clock() {
-    for imd in [start(Config::ephemeral()).await, start_manual().await] {
+    for imd in [start(ephemeral()).await, start_manual().await] {
         leave_mail(&imd).await;
         let _bob = user(&imd, 2).await;
         soon(imd.settled()).await;

@@ -4,7 +4,7 @@
 
 use imd::Config;
 
-use crate::support::{post, start, user, user_with_mail};
+use crate::support::{for_this_run, post, start, user, user_with_mail};
 
 const FIXTURES: &str = r#"
 [auth]
@@ -23,7 +23,7 @@ members = [7, 8]
 fn config() -> Config {
     let mut config = Config::from_toml(FIXTURES, "imd.toml").unwrap();
     config.any_port();
-    config
+    for_this_run(config)
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use imd::session::CloseReason;
 use crate::admin::{call, get};
 use crate::servers::{server, user_at};
 use crate::support::gated_store::start_gated;
-use crate::support::{PATIENCE, Wire, access, login, p2p, ping, soon, start_manual, until, user};
+use crate::support::{
+    PATIENCE, Wire, access, ephemeral, gateway, login, p2p, ping, soon, start_manual, until, user,
+};
 use crate::wait_for_hit;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -94,7 +96,7 @@ async fn a_fault_in_a_reply_makes_a_session_half_open() {
     is_left_alone(&imd, wire).await;
 
     let fault = imd.fault(Fault::at(Site::GatewayReply).half_open());
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let ask = ReqAccessServer {
         cmd: 10001,
         ..Default::default()
@@ -109,7 +111,7 @@ async fn the_admin_api_makes_a_session_half_open_and_leaves_no_rule_behind() {
     let imd = start_manual().await;
     for server in ["access-1", "gateway"] {
         let wire = if server == "gateway" {
-            let mut asking = Wire::connect(imd.gateway_addr()).await;
+            let mut asking = Wire::connect(gateway(&imd)).await;
             asking.ask().await;
             asking
         } else {
@@ -128,7 +130,7 @@ async fn the_admin_api_makes_a_session_half_open_and_leaves_no_rule_behind() {
 
 #[tokio::test]
 async fn the_reply_to_a_request_in_progress_is_not_written() {
-    let (imd, store) = start_gated(imd::Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     store.commit.hold();
@@ -179,12 +181,12 @@ async fn a_half_open_session_ends_with_its_stack_its_server_or_on_command() {
     reset.reset().await;
     stopped.hears_nothing(&imd).await;
     soon(server(&imd, "access-1").stop()).await;
-    stopped.finished().await;
+    stopped.cut_off().await;
     soon(server(&imd, "access-2").kill()).await;
     killed.reset().await;
     let report = soon(imd.shutdown()).await;
     assert_eq!(report.unfinished, 0);
-    ended.finished().await;
+    ended.cut_off().await;
 }
 
 #[tokio::test]

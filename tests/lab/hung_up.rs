@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use crate::matrix::pass;
 use crate::servers::{server, user_at};
-use crate::support::{Wire, framed, p2p, ping, soon, start, start_manual, sync, until};
+use crate::support::{Wire, ephemeral, framed, p2p, ping, soon, start, start_manual, sync, until};
 use crate::wait_for_hit;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -123,7 +123,7 @@ async fn a_fault_loses_nothing_of_a_client_that_hangs_up() {
 
 #[tokio::test]
 async fn many_clients_that_hang_up_under_a_fault_give_up_their_places() {
-    let mut config = imd::Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.limits.connections = 16;
     let imd = start(config).await;
     let _fault = imd.fault(Fault::at(Site::AccessReply).cmd(Cmd::Ping).doing(DELAY));
@@ -152,7 +152,7 @@ async fn a_client_that_hangs_up_while_a_server_is_paused_is_noticed_at_the_resum
 /// The rule is put in force after the request was read.
 #[tokio::test]
 async fn a_client_that_hangs_up_is_noticed_under_a_rule_that_was_added_later() {
-    let mut config = imd::Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.journal.capture = imd::lab::Capture::Off;
     let (imd, store) = crate::support::gated_store::start_gated(config).await;
     let mut ann = user_at(&imd, "access-1", 1).await;

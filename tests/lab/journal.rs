@@ -4,16 +4,17 @@
 
 use std::time::Duration;
 
-use imd::Config;
 use imd::lab::{Capture, Direction, EventKind, describe};
 use imd::proto::{Cmd, ResLogin};
 
-use crate::support::{Http, PATIENCE, Wire, access, login, ping, start, start_manual, user};
+use crate::support::{
+    Http, PATIENCE, Wire, access, ephemeral, gateway, login, ping, start, start_manual, user,
+};
 
 #[tokio::test]
 async fn every_frame_is_recorded_with_its_session_user_and_server() {
     let imd = start_manual().await;
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut gateway = Wire::connect(gateway(&imd)).await;
     gateway.ask().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -145,7 +146,7 @@ async fn the_last_frame_of_a_server_is_recorded_before_the_close() {
 
 #[tokio::test]
 async fn without_a_reader_nothing_is_recorded() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.journal.capture = Capture::Auto;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;
@@ -159,7 +160,7 @@ async fn without_a_reader_nothing_is_recorded() {
 
 #[tokio::test]
 async fn a_reply_in_the_form_of_the_schema_is_shown_as_it_is() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.quirks.replies_as_schema = true;
     let imd = start(config).await;
     let mut wire = Wire::connect(access(&imd)).await;

@@ -11,13 +11,15 @@ use imd::proto::{Cmd, ResSendP2pMsg};
 
 use crate::servers::{addrs, handed_out, registered, server, user_at};
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, congest, login, p2p, refuses, soon, start, start_manual, until};
+use crate::support::{
+    Wire, addr_of, congest, ephemeral, login, p2p, refuses, soon, start, start_manual, until,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Returns a config with a manual clock, whose gateway hands out all the addresses that it knows in turn.
 fn in_turn() -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
     config
 }
@@ -26,7 +28,7 @@ fn in_turn() -> Config {
 async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
     let imd = start_manual().await;
     let mut ann = user_at(&imd, "access-1", 1).await;
-    let mut stranger = Wire::connect(server(&imd, "access-1").addr()).await;
+    let mut stranger = Wire::connect(addr_of(&server(&imd, "access-1"))).await;
     // The server holds half a frame, whether it has read it or not.
     stranger.raw(&[0, 9, 1]).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
@@ -41,7 +43,7 @@ async fn a_killed_server_resets_every_connection_and_refuses_new_ones() {
     assert!(!imd.is_online(1));
     // Sessions on other servers go on, and messages wait in the store.
     assert_eq!(bob.p2p(1, "m", "x").await.err_code, 0);
-    let mut ann = Wire::connect(server(&imd, "access-2").addr()).await;
+    let mut ann = Wire::connect(addr_of(&server(&imd, "access-2"))).await;
     ann.login(&imd, 1).await;
     assert_eq!(ann.notified().await, (0, 1));
 }
@@ -66,9 +68,9 @@ async fn a_killed_server_is_handed_out_until_its_lease_has_expired_and_the_list_
 /// either case.
 #[tokio::test]
 async fn a_kill_does_not_wait_for_requests_in_progress() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
-    let mut bob = Wire::connect(server(&imd, "access-1").addr()).await;
+    let mut bob = Wire::connect(addr_of(&server(&imd, "access-1"))).await;
     store.commit.hold();
     store.inbox_state.hold();
     ann.send(&p2p(2, "m", "x")).await;
@@ -145,7 +147,7 @@ async fn a_stopped_server_deregisters_and_tells_its_sessions() {
 
 #[tokio::test]
 async fn a_stop_answers_the_requests_in_progress() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.commit.hold();
     ann.send(&p2p(2, "m", "x")).await;
@@ -179,7 +181,7 @@ async fn a_stopped_server_can_not_be_stopped_killed_paused_or_resumed() {
 
 #[tokio::test]
 async fn a_kill_cuts_a_stop_short() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = SECOND * 3_600;
     let imd = start(config).await;
     let mut ann = user_at(&imd, "access-1", 1).await;

@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, ResSendP2pMsg};
 use serde_json::json;
 
 use crate::admin::{call, get, post};
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{Http, advance, p2p, ping, soon, start, start_manual, texts, user};
+use crate::support::{Http, advance, ephemeral, p2p, ping, soon, start, start_manual, texts, user};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +45,7 @@ async fn after_ten_years_servers_are_listed_and_idle_sessions_are_closed() {
 
 #[tokio::test]
 async fn a_lease_that_is_longer_than_the_steps_ends_within_a_leap() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.registry.lease = 30 * DAY;
     let imd = start(config).await;
     server(&imd, "access-3").kill().await;
@@ -92,7 +91,7 @@ async fn an_advance_returns_while_every_heartbeat_is_late() {
 
 #[tokio::test]
 async fn a_reply_that_is_late_by_months_is_written_in_its_turn() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.store.keep = Some(100 * DAY);
     let imd = start(config).await;
     let (mut ann, mut bob) = (user(&imd, 1).await, user(&imd, 2).await);
@@ -214,7 +213,7 @@ async fn ids_are_new_at_either_end_of_time() {
 async fn ids_continue_behind_those_of_an_earlier_run_whatever_its_clock_said() {
     let folder = tempfile::tempdir().unwrap();
     let config = || {
-        let mut config = Config::ephemeral().manual_clock();
+        let mut config = ephemeral().manual_clock();
         config.store.path = Some(folder.path().join("data"));
         config
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use imd::lab::{Fault, Site};
 use imd::proto::Code;
 
-use crate::support::{Wire, start_manual};
+use crate::support::{Wire, gateway, start_manual};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ async fn a_late_renewal_is_not_made_while_its_server_is_paused() {
 async fn a_stale_answer_has_an_address_that_is_no_longer_listed() {
     let imd = start_manual().await;
     let gone = imd.access_servers()[1].addr().to_string();
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let _fault = imd.fault(Fault::at(Site::GatewayReply).stale());
     // No address has left the list at any time.
     assert!(!wire.ask().await.addr.is_empty());
@@ -97,6 +97,6 @@ async fn an_address_that_is_listed_again_is_not_stale() {
     dead.stop().await;
     imd.clock().advance(5 * SECOND).await;
     let _fault = imd.fault(Fault::at(Site::GatewayReply).stale());
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(wire.ask().await.addr, dead.addr().to_string());
 }

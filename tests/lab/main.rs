@@ -52,4 +52,5 @@ mod scenarios;
 mod servers;
 mod services;
 mod states;
+mod transports;
 mod unreachable;

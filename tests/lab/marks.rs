@@ -3,13 +3,13 @@
 //! A mark says from where on a test looks; one of an earlier run is refused. A stream says how many events it has
 //! missed.
 
+use imd::Imd;
 use imd::lab::{Capture, Event, Mark, Unknowable};
 use imd::proto::Cmd;
-use imd::{Config, Imd};
 use serde_json::{Value, json};
 
 use crate::admin::{asked, call, get};
-use crate::support::{Http, PATIENCE, start, start_manual, user};
+use crate::support::{Http, PATIENCE, ephemeral, start, start_manual, user};
 
 /// A stream of server-sent events of the journal.
 struct Events {
@@ -73,7 +73,7 @@ impl Events {
 
 /// Starts a stack that records frames only while somebody reads them.
 async fn start_auto() -> Imd {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.journal.capture = Capture::Auto;
     start(config).await
 }
@@ -106,7 +106,7 @@ async fn a_stream_goes_on_after_the_event_that_its_client_got_last() {
 
 #[tokio::test]
 async fn a_stream_says_how_many_events_the_journal_no_longer_has() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.journal.events = 4;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;
@@ -292,7 +292,7 @@ async fn a_wait_for_events_that_were_not_recorded_fails_at_once() {
 
 #[tokio::test]
 async fn a_wait_fails_at_once_where_nothing_is_recorded() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.journal.capture = Capture::Off;
     let imd = start(config).await;
     for path in ["/v1/mark", "/v1/wait", "/v1/wait?since=0"] {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admin::call;
 use crate::servers::{server, user_at};
-use crate::support::{Wire, access, login, p2p, ping, soon, start_manual, sync};
+use crate::support::{Wire, access, gateway, login, p2p, ping, soon, start_manual, sync};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ fn documented() -> BTreeMap<String, String> {
 pub async fn pass(imd: &Imd, at: Site, ann: &mut Wire, bob: &mut Wire) -> Option<Wire> {
     match at {
         Site::GatewayReply => {
-            let mut wire = Wire::connect(imd.gateway_addr()).await;
+            let mut wire = Wire::connect(gateway(imd)).await;
             let ask = ReqAccessServer {
                 cmd: 10001,
                 ..Default::default()

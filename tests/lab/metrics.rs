@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use imd::Imd;
 use imd::lab::{EventKind, Fault, Mark, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
-use imd::{Config, Imd};
 
 use crate::support::http::request;
-use crate::support::{PATIENCE, Wire, framed, login, p2p, ping, start, start_manual, user};
+use crate::support::{
+    PATIENCE, Wire, addr_of, ephemeral, framed, gateway, login, p2p, ping, start, start_manual,
+    user,
+};
 use crate::wait_for_hit;
 
 /// Scrapes with more headers, each of which has its line end in front. Returns the head and the text of the answer.
@@ -59,7 +62,7 @@ async fn closed(imd: &Imd, reason: &str) {
 #[tokio::test]
 async fn frames_and_messages_are_counted() {
     let imd = start_manual().await;
-    Wire::connect(imd.gateway_addr()).await.ask().await;
+    Wire::connect(gateway(&imd)).await.ask().await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     let sends = [p2p(2, "m-1", "hello"), p2p(2, "m-2", "hello")];
@@ -138,7 +141,7 @@ async fn the_duration_of_a_request_is_as_long_as_its_client_waits() {
         (at(Site::AccessRequest).nth(3).reorder(), 1.0),
         (at(Site::AccessReply).nth(1).slice(2), 0.0),
     ] {
-        let imd = start(Config::ephemeral()).await;
+        let imd = start(ephemeral()).await;
         let mut ann = user(&imd, 1).await;
         let before = samples(&imd).await;
         let guard = imd.fault(fault.clone());
@@ -199,9 +202,9 @@ async fn an_unanswered_request_has_no_duration_and_one_answered_twice_has_one() 
 async fn a_notify_that_could_not_be_written_merges_with_the_next() {
     let imd = start_manual().await;
     let servers = imd.access_servers();
-    let mut bob = Wire::connect(servers[0].addr()).await;
+    let mut bob = Wire::connect(addr_of(&servers[0])).await;
     bob.login(&imd, 2).await;
-    let mut ann = Wire::connect(servers[1].addr()).await;
+    let mut ann = Wire::connect(addr_of(&servers[1])).await;
     ann.login(&imd, 1).await;
     servers[0].pause().await;
     for id in ["a", "b", "c"] {
@@ -216,7 +219,7 @@ async fn a_notify_that_could_not_be_written_merges_with_the_next() {
 #[tokio::test]
 async fn how_sessions_end_and_logins_fail_is_counted() {
     let imd = start_manual().await;
-    let addr = imd.access_servers()[0].addr();
+    let addr = addr_of(&imd.access_servers()[0]);
     let mut ann = Wire::connect(addr).await;
     ann.login(&imd, 1).await;
     let mut other = Wire::connect(addr).await;
@@ -242,7 +245,7 @@ async fn how_sessions_end_and_logins_fail_is_counted() {
 
 #[tokio::test]
 async fn gauges_show_the_present_leases_faults_and_journal() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.journal.events = 4;
     let imd = start(config).await;
     let fault = Fault::at(Site::Notify).drop_it().named("lose one");
@@ -273,7 +276,7 @@ async fn with_every_family() -> Imd {
     let imd = start_manual().await;
     imd.fault(Fault::at(Site::Notify).named("a \"b\" \\ c").drop_it())
         .keep();
-    let mut ann = Wire::connect(imd.access_servers()[0].addr()).await;
+    let mut ann = Wire::connect(addr_of(&imd.access_servers()[0])).await;
     let mut nobody = login(&imd, 1);
     nobody.token.clear();
     ann.send(&nobody).await;

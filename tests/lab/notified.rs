@@ -11,7 +11,9 @@ use socket2::SockRef;
 use crate::admin::call;
 use crate::servers::{server, user_at};
 use crate::support::gated_store::start_gated;
-use crate::support::{Http, Wire, ack, framed, group_msg, group_of, p2p, soon, start, sync, until};
+use crate::support::{
+    Http, Wire, ack, addr_of, ephemeral, framed, group_msg, group_of, p2p, soon, start, sync, until,
+};
 use crate::wait_for_hit;
 
 /// How the task of a sender ends while its message is being stored.
@@ -40,7 +42,7 @@ const ENDS: [End; 8] = [
 
 /// Returns a config whose servers have a short grace period.
 fn hasty() -> Config {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = Duration::from_millis(10);
     config
 }
@@ -80,7 +82,7 @@ async fn a_stored_message_is_notified_however_its_senders_task_ends() {
         let mut bob = user_at(&imd, "access-2", 2).await;
         let mut cid = user_at(&imd, "access-2", 3).await;
         bob.p2p(1, "earlier", "x").await;
-        let mut ann = Wire::connect(server(&imd, "access-1").addr()).await;
+        let mut ann = Wire::connect(addr_of(&server(&imd, "access-1"))).await;
         ann.login(&imd, 1).await;
         assert_eq!(ann.notified().await, (0, 1));
         store.committed.hold();
@@ -104,7 +106,7 @@ async fn a_stored_message_is_notified_however_its_senders_task_ends() {
 
 #[tokio::test]
 async fn a_message_stored_before_a_panic_is_notified() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
@@ -123,7 +125,7 @@ async fn a_message_stored_before_a_panic_is_notified() {
 /// A client that does not read holds up its own replies, but not the notifies to the receivers of its messages.
 #[tokio::test]
 async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.limits.outbound = 131_070;
     let imd = start(config).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
@@ -169,7 +171,7 @@ async fn receivers_do_not_wait_for_a_sender_who_does_not_read() {
 
 #[tokio::test]
 async fn a_message_of_an_http_client_that_has_hung_up_is_notified() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.committed.hold();
     let body = json!({ "from": 1, "to": 2, "msg_id": "m", "text": "x" }).to_string();
@@ -191,7 +193,7 @@ async fn a_message_of_an_http_client_that_has_hung_up_is_notified() {
 
 #[tokio::test]
 async fn a_message_held_before_the_store_is_not_notified_when_its_server_is_killed() {
-    let imd = start(Config::ephemeral().manual_clock()).await;
+    let imd = start(ephemeral().manual_clock()).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let fault = Fault::at(Site::StoreWrite).delay(Duration::from_secs(60));
@@ -209,7 +211,7 @@ async fn a_message_held_before_the_store_is_not_notified_when_its_server_is_kill
 
 #[tokio::test]
 async fn a_reset_waits_for_the_commits_of_a_killed_server_and_no_client_is_notified() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     store.committed.hold();
     ann.send(&p2p(2, "m", "x")).await;
@@ -230,7 +232,7 @@ async fn a_reset_waits_for_the_commits_of_a_killed_server_and_no_client_is_notif
 #[tokio::test]
 async fn a_message_that_a_killed_server_has_stored_in_a_folder_is_notified() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.store.path = Some(folder.path().join("data"));
     let imd = start(config).await;
     let mut bob = user_at(&imd, "access-2", 2).await;

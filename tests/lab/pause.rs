@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use imd::Imd;
 use imd::access::ServerState;
 use imd::proto::{Cmd, ResSendP2pMsg, ResSyncMsg};
 use imd::session::Session;
-use imd::{Config, Imd};
 
 use crate::servers::{registered, server, user_at};
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, framed, p2p, ping, refuses, soon, start, start_manual, sync, until};
+use crate::support::{
+    Wire, addr_of, ephemeral, framed, p2p, ping, refuses, soon, start, start_manual, sync, until,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,7 @@ async fn a_paused_server_reads_nothing_and_answers_when_it_is_resumed() {
     paused(&imd).await;
     ann.send(&p2p(1, "m", "x")).await;
     // The operating system accepts the connection, and the bytes that are written to it.
-    let mut late = Wire::connect(server(&imd, "access-1").addr()).await;
+    let mut late = Wire::knock(addr_of(&server(&imd, "access-1"))).await;
     late.send(&crate::support::login(&imd, 3)).await;
     round_trip(&mut other).await;
     assert_eq!(server(&imd, "access-1").sessions().len(), 1);
@@ -87,7 +89,7 @@ async fn frames_for_sessions_of_a_paused_server_are_written_at_the_resume() {
 
 #[tokio::test]
 async fn the_reply_to_a_request_in_progress_waits_for_the_resume() {
-    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut ann = user_at(&imd, "access-1", 1).await;
     let mut bob = user_at(&imd, "access-2", 2).await;
     store.commit.hold();
@@ -147,7 +149,7 @@ async fn a_congested_session_is_paused_and_resumed() {
 async fn no_deadline_of_a_paused_servers_sessions_runs() {
     let imd = start_manual().await;
     let access = server(&imd, "access-1");
-    let mut stranger = Wire::connect(access.addr()).await;
+    let mut stranger = Wire::connect(addr_of(&access)).await;
     until(|| !access.sessions().is_empty()).await;
     imd.clock().advance(SECOND * 270).await;
     let mut idle = user_at(&imd, "access-1", 1).await;
@@ -243,7 +245,7 @@ async fn a_paused_server_can_be_killed() {
     ann.send(&ping()).await;
     // The older session had not been told yet.
     let _newer = user_at(&imd, "access-2", 1).await;
-    let mut waiting = Wire::connect(server(&imd, "access-1").addr()).await;
+    let mut waiting = Wire::knock(addr_of(&server(&imd, "access-1"))).await;
     soon(server(&imd, "access-1").kill()).await;
     older.reset().await;
     ann.reset().await;
@@ -267,7 +269,7 @@ async fn a_paused_server_can_be_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resume_resumes_every_session() {
     const CLIENTS: i64 = 8;
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let pongs: Arc<[AtomicU64]> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();
     let mut clients = Vec::new();
     for uid in 1..=CLIENTS {

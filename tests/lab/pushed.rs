@@ -1,16 +1,16 @@
 //! Pushed messages (`[delivery] push`) and the lab: they pass the site `notify` as frames of command 20003, and the journal,
 //! the metrics and the report know them.
 
+use imd::Imd;
 use imd::lab::{Direction, Fault, Site, describe};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
-use imd::{Config, Imd};
 use serde_json::json;
 
 use crate::admin::call;
-use crate::support::{Wire, soon, start, user};
+use crate::support::{Wire, ephemeral, soon, start, user};
 
 async fn start_pushing() -> Imd {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.delivery.push = true;
     start(config).await
 }

@@ -15,8 +15,8 @@ use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, group_of, login, login_with_token, p2p, ping, soon, start, sync, texts,
-    user, user_with_mail, versions,
+    Wire, access, ack, addr_in, ephemeral, gateway, group_of, login, login_with_token, p2p, ping,
+    soon, start, sync, texts, user, user_with_mail, versions,
 };
 
 const GAP: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn config(quirks: Quirks) -> Config {
     Config {
         quirks,
-        ..Config::ephemeral().manual_clock()
+        ..ephemeral().manual_clock()
     }
 }
 
@@ -414,7 +414,7 @@ async fn old_session_stays_open() {
 #[tokio::test]
 async fn gateway_starts_empty() {
     let imd = without().await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(wire.ask().await.err_code, 0);
 
     let imd = with(Quirks {
@@ -422,7 +422,7 @@ async fn gateway_starts_empty() {
         ..Quirks::default()
     })
     .await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let none = wire.ask().await;
     assert_eq!(
         (none.err_code, none.err_str.as_str(), none.addr.as_str()),
@@ -431,7 +431,7 @@ async fn gateway_starts_empty() {
     imd.clock().advance(5 * SECOND).await;
     let one = wire.ask().await;
     assert_eq!(one.err_code, 0);
-    Wire::connect(one.addr.parse().unwrap()).await;
+    Wire::connect(addr_in(&one)).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //!
 //! All requests of one read go to the store together, so a refusal by a fault must keep its write out of that batch.
 
-use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code, Payload, ResSyncMsg};
 use serde_json::json;
@@ -11,7 +10,7 @@ use crate::admin::call;
 use crate::contents::both;
 use crate::servers::user_at;
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, ack, framed, group_msg, group_of, p2p, ping, sync};
+use crate::support::{Wire, ack, ephemeral, framed, group_msg, group_of, p2p, ping, sync};
 
 /// Sends a request that is stored, and a sync behind it, in one read.
 async fn behind<M: Payload>(wire: &mut Wire, first: &M, current: i64) {
@@ -78,7 +77,7 @@ async fn a_refused_sync_moves_no_read_mark_whatever_comes_before_it() {
 /// from the next sync on.
 #[tokio::test]
 async fn a_rule_refuses_no_sync_whose_read_mark_is_stored_already() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut bob = user_at(&imd, "access-1", 2).await;
     for id in ["a", "b"] {
         bob.p2p(2, id, "x").await;

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use imd::Imd;
 use imd::config::Strategy;
-use imd::{Config, Imd};
 
 use crate::admin::call;
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::start;
+use crate::support::{ephemeral, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [&str; 3] = ["access-1", "access-2", "access-3"];
@@ -17,7 +17,7 @@ const ALL: [&str; 3] = ["access-1", "access-2", "access-3"];
 /// Starts a stack whose gateway hands out all the addresses that it knows in turn, and reads the list once in
 /// `refresh`.
 async fn reading_every(refresh: Duration) -> Imd {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
     config.gateway.refresh = refresh;
     start(config).await

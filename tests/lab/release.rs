@@ -14,7 +14,8 @@ use crate::admin::call;
 use crate::matrix::pass;
 use crate::servers::user_at;
 use crate::support::{
-    Wire, access, login, p2p, ping, post, soon, start, start_manual, sync, texts, until, user,
+    Wire, access, ephemeral, gateway, login, p2p, ping, post, soon, start, start_manual, sync,
+    texts, until, user,
 };
 use crate::wait_for_hit;
 
@@ -168,7 +169,7 @@ async fn released_frames_keep_their_order() {
 
 #[tokio::test]
 async fn a_held_frame_is_released_without_a_journal() {
-    let mut config = imd::Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.journal.capture = Capture::Off;
     let imd = start(config).await;
     for at in [Site::AccessRequest, Site::AccessReply] {
@@ -370,7 +371,7 @@ async fn a_reset_releases_what_is_held_in_order() {
         }
         // After the reset, the stack serves again.
         user(&imd, 1).await.ping().await;
-        let mut asking = Wire::connect(imd.gateway_addr()).await;
+        let mut asking = Wire::connect(gateway(&imd)).await;
         asking
             .send(&ReqAccessServer {
                 cmd: 10001,

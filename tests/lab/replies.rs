@@ -9,7 +9,7 @@ use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::support::{
-    Wire, access, p2p, ping, start_manual, sync, texts, user, user_with_mail, versions,
+    Wire, access, gateway, p2p, ping, start_manual, sync, texts, user, user_with_mail, versions,
 };
 use crate::wait_for_hit;
 
@@ -276,7 +276,7 @@ async fn a_notify_breaks_its_connection() {
 #[tokio::test]
 async fn the_gateways_answer_fails_in_every_way() {
     let imd = start_manual().await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let at = || Fault::at(Site::GatewayReply).times(1);
     let good = wire.ask().await.addr;
     assert!(!good.is_empty());
@@ -331,7 +331,7 @@ async fn the_gateways_answer_fails_in_every_way() {
     for fault in [at().reset(), at().half_open()] {
         let is_reset = fault == at().reset();
         let _fault = imd.fault(fault);
-        let mut wire = Wire::connect(imd.gateway_addr()).await;
+        let mut wire = Wire::connect(gateway(&imd)).await;
         wire.send(&ask).await;
         if is_reset {
             wire.reset().await;
@@ -386,6 +386,6 @@ async fn a_truncated_reply_ends_with_a_fin_also_when_more_requests_came() {
     let mut bob = user(&imd, 2).await;
     let _drop = imd.fault(Fault::at(Site::AccessAccept).drop_it());
     let mut none = Wire::connect(access(&imd)).await;
-    none.finished().await;
+    none.cut_off().await;
     bob.end().await;
 }

@@ -2,14 +2,13 @@
 //!
 //! Proves `service/report` and `service/audit`, in process and over `/v1/report`.
 
-use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code};
 use imd::service::{InboxReport, RefusalCount};
 use serde_json::json;
 
 use crate::admin::get;
-use crate::support::{Wire, access, group_of, login, start, start_manual, user};
+use crate::support::{Wire, access, ephemeral, group_of, login, start, start_manual, user};
 
 fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> RefusalCount {
     RefusalCount {
@@ -23,7 +22,7 @@ fn refused(cmd: Cmd, code: Code, count: u64, reason: &str) -> RefusalCount {
 #[tokio::test]
 async fn each_inbox_is_reported_and_each_refusal_with_its_reason() {
     for path in [None, Some(tempfile::tempdir().unwrap())] {
-        let mut config = Config::ephemeral();
+        let mut config = ephemeral();
         config.store.path = path.as_ref().map(|folder| folder.path().join("data"));
         let imd = start(config).await;
         let group = group_of(&imd, &[1, 2]).await;

@@ -8,7 +8,7 @@ use imd::lab::{Direction, Fault, Site};
 use imd::proto::{Cmd, Code, ResSendP2pMsg};
 
 use crate::support::{
-    Wire, access, framed, login, p2p, ping, soon, start_manual, user, user_with_mail,
+    Wire, access, addr_of, framed, login, p2p, ping, soon, start_manual, user, user_with_mail,
 };
 use crate::wait_for_hit;
 
@@ -19,7 +19,7 @@ async fn an_accepted_connection_is_dropped_reset_or_left_alone() {
     let imd = start_manual().await;
     let at = || Fault::at(Site::AccessAccept).times(1);
     let fault = imd.fault(at().drop_it());
-    Wire::connect(access(&imd)).await.finished().await;
+    Wire::connect(access(&imd)).await.cut_off().await;
     assert_eq!(fault.hits(), 1);
 
     let _fault = imd.fault(at().reset());
@@ -47,8 +47,8 @@ async fn accepting_fails_at_the_server_that_was_named() {
     let imd = start_manual().await;
     let _fault = imd.fault(Fault::at(Site::AccessAccept).access("access-2").drop_it());
     user(&imd, 1).await.ping().await;
-    let second = imd.access_servers()[1].addr();
-    Wire::connect(second).await.finished().await;
+    let second = addr_of(&imd.access_servers()[1]);
+    Wire::connect(second).await.cut_off().await;
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use crate::admin::{call, get, post};
 use crate::support::gated_store::start_gated;
 use crate::support::{
-    Wire, access, group_of, login, p2p, post as stack_post, soon, start, start_manual, texts,
-    until, user, user_with_mail,
+    Wire, access, ephemeral, for_this_run, gateway, group_of, login, p2p, post as stack_post, soon,
+    start, start_manual, texts, until, user, user_with_mail,
 };
 
 const ORIGIN: &str = r#"
@@ -39,7 +39,7 @@ drop = true
 "#;
 
 fn durable(folder: &TempDir) -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.store.path = Some(folder.path().join("data"));
     config
 }
@@ -80,12 +80,12 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
         .manual_clock();
     config.any_port();
     config.journal.capture = Capture::Always;
-    let imd = start(config).await;
+    let imd = start(for_this_run(config)).await;
     let fresh = held(&imd).await;
     let (addresses, listed) = (imd.addresses(), imd.faults().list());
     let mut ann = user(&imd, 1).await;
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
-    gateway.ask().await;
+    let mut asking = Wire::connect(gateway(&imd)).await;
+    asking.ask().await;
     register(&imd, 5).await;
     group_of(&imd, &[1, 2]).await;
     ann.p2p(2, "a", "hello").await;
@@ -103,8 +103,8 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
     soon(imd.reset()).await.unwrap();
 
     wait_for_end(&mut ann).await;
-    gateway.error(Cmd::ErrServer, 90001).await;
-    gateway.finished().await;
+    asking.error(Cmd::ErrServer, 90001).await;
+    asking.finished().await;
     assert!(!imd.is_online(1));
     assert_eq!(held(&imd).await, fresh);
     assert_eq!(imd.addresses(), addresses);
@@ -140,9 +140,9 @@ async fn a_reset_stack_is_as_new_and_its_listeners_stay() {
         (&json!(false), false)
     );
     // The gateway has read the new list, although the clock stands.
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut asking = Wire::connect(gateway(&imd)).await;
     for _ in 0..50 {
-        assert_ne!(gateway.ask().await.addr, "127.0.0.1:1");
+        assert_ne!(asking.ask().await.addr, "127.0.0.1:1");
     }
     // The stack works as after its start.
     let mut ann = user(&imd, 1).await;
@@ -215,7 +215,7 @@ async fn a_folder_is_emptied_only_with_a_confirmation() {
 
 #[tokio::test]
 async fn a_snapshot_with_a_hash_that_costs_too_much_is_refused_with_its_line() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let (salt, output) = ("A".repeat(22), "B".repeat(42) + "A");
     for params in ["m=4194304,t=50,p=1", "m=8,t=4294967295,p=1"] {
         let lines = format!(
@@ -309,7 +309,7 @@ async fn an_incomplete_snapshot_changes_nothing() {
 /// it is over.
 #[tokio::test]
 async fn requests_in_progress_are_completed_before_a_reset_and_new_clients_wait() {
-    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     store.replace.hold();
@@ -341,7 +341,7 @@ async fn requests_in_progress_are_completed_before_a_reset_and_new_clients_wait(
 /// A reset that stopped halfway would leave neither the old contents nor the new ones.
 #[tokio::test]
 async fn a_reset_is_completed_although_its_caller_has_gone() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
     store.replace.hold();
@@ -377,7 +377,7 @@ async fn a_reset_does_not_wait_for_a_delay() {
 
 #[tokio::test]
 async fn a_reset_that_fails_leaves_everything_as_it_was() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     ann.p2p(2, "a", "x").await;
     let paused = imd.access("access-2").unwrap();
@@ -447,7 +447,7 @@ async fn first_answers(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
     let records = get(imd, "/v1/registry").await["records"].clone();
     let records = records.as_array().unwrap().clone();
     let sessions = get(imd, "/v1/sessions").await["sessions"].clone();
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(imd)).await;
     let mut addrs = Vec::new();
     for _ in 0..7 {
         addrs.push(wire.ask().await.addr);
@@ -459,7 +459,7 @@ async fn first_answers(imd: &Imd) -> (Vec<Value>, Vec<String>, Value) {
 #[tokio::test]
 async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
     for strategy in [Strategy::LeastSessions, Strategy::RoundRobin] {
-        let mut config = Config::ephemeral().manual_clock();
+        let mut config = ephemeral().manual_clock();
         config.gateway.strategy = strategy;
         let imd = start(config).await;
         let fresh = first_answers(&imd).await;
@@ -487,7 +487,7 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
         );
         // After the reset, no address has ever left the list, so the fault has none to hand out.
         let stale = imd.fault(Fault::at(Site::GatewayReply).stale());
-        let mut asking = Wire::connect(imd.gateway_addr()).await;
+        let mut asking = Wire::connect(gateway(&imd)).await;
         let addrs = [1, 2, 3].map(|n| {
             imd.access(&format!("access-{n}"))
                 .unwrap()
@@ -505,11 +505,11 @@ async fn after_a_reset_the_gateway_hands_addresses_out_as_in_a_new_stack() {
 
 #[tokio::test]
 async fn after_a_reset_a_gateway_that_starts_empty_is_empty_again() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.quirks.gateway_starts_empty = true;
     let imd = start(config).await;
     let asked = async || {
-        let mut wire = Wire::connect(imd.gateway_addr()).await;
+        let mut wire = Wire::connect(gateway(&imd)).await;
         wire.ask().await.err_code
     };
     assert_eq!(asked().await, 92001);
@@ -546,7 +546,7 @@ async fn a_file_from_another_system_is_loaded_or_refused_as_such() {
 /// stored between them, and no session or task is left in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_stack_can_be_reset_again_and_again() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let tasks = || {
         tokio::runtime::Handle::current()
             .metrics()

@@ -12,7 +12,9 @@ use imd::{Config, Imd};
 use tokio::net::TcpListener;
 
 use crate::servers::{addrs, handed_out, registered, server, user_at};
-use crate::support::{Wire, framed, p2p, quiet_ports, refuses, soon, start, start_manual};
+use crate::support::{
+    Wire, addr_of, ephemeral, framed, gateway, p2p, quiet_ports, refuses, soon, start, start_manual,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,7 +26,7 @@ async fn serves_again(imd: &Imd, addr: SocketAddr) {
         (ServerState::Running, addr)
     );
     assert_eq!(registered(imd).await.len(), 3);
-    let mut wire = Wire::connect(addr).await;
+    let mut wire = Wire::connect(addr_of(&access)).await;
     wire.login(imd, 1).await;
     wire.ping().await;
     assert_eq!(access.sessions().len(), 1);
@@ -96,7 +98,7 @@ async fn a_restart_within_the_lease_keeps_the_server_listed() {
     access.restart().await.unwrap();
     imd.clock().advance(SECOND * 6).await;
     assert_eq!(registered(&imd).await.len(), 3);
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     for _ in 0..20 {
         assert!(all.contains(&wire.ask().await.addr));
     }
@@ -226,7 +228,7 @@ async fn nothing_starts_again_after_the_shutdown() {
 
 #[tokio::test]
 async fn the_gateway_learns_of_a_stop_and_a_restart_at_its_next_refresh() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = imd::config::Strategy::RoundRobin;
     let imd = start(config).await;
     let access = server(&imd, "access-1");
@@ -244,7 +246,7 @@ async fn the_gateway_learns_of_a_stop_and_a_restart_at_its_next_refresh() {
 /// Every acknowledged message is stored, whenever a server is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_server_can_be_killed_and_restarted_again_and_again() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let access = server(&imd, "access-1");
     let mut acknowledged = 0;
     for round in 0..20 {

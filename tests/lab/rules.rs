@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::admin::call;
 use crate::servers::server;
 use crate::support::{
-    Wire, access, framed, group_of, p2p, ping, soon, start, start_manual, user, versions,
+    Wire, access, ephemeral, framed, gateway, group_of, p2p, ping, soon, start, start_manual, user,
+    versions,
 };
 use crate::wait_for_hit;
 
@@ -432,7 +433,7 @@ async fn a_login_counts_as_a_request_although_a_rule_for_logins_has_acted_on_it(
 
 /// Returns the codes of pings that a rule refuses by chance, beside another rule that takes every second one.
 async fn by_chance(rival: bool) -> Vec<u32> {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.seed = 9;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;
@@ -460,7 +461,7 @@ async fn hits_by_chance_depend_on_no_other_rule() {
 async fn a_rule_that_changes_nothing_counts_no_hit() {
     let imd = start_manual().await;
     let mut ann = user(&imd, 1).await;
-    let mut asking = Wire::connect(imd.gateway_addr()).await;
+    let mut asking = Wire::connect(gateway(&imd)).await;
 
     // No page has entries yet, and no address has left the list.
     let gap = imd.fault(Fault::at(Site::StoreRead).times(1).gap());
@@ -545,7 +546,7 @@ async fn a_gateway_without_a_server_names_the_last_one_when_it_is_stale() {
         server.stop().await;
     }
     soon(imd.clock().advance(Duration::from_secs(5))).await;
-    let mut asking = Wire::connect(imd.gateway_addr()).await;
+    let mut asking = Wire::connect(gateway(&imd)).await;
     assert_eq!(asking.ask().await.err_code, 92001);
     let stale = imd.fault(Fault::at(Site::GatewayReply).stale());
     let answer = asking.ask().await;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use imd::Imd;
 use imd::client::{Client, ClientError, Event};
 use imd::lab::{Fault, Site};
 use imd::proto::{Cmd, Code};
-use imd::{Config, Imd};
 
-use crate::support::{PATIENCE, soon, start, start_manual};
+use crate::support::{PATIENCE, ephemeral, soon, start, start_manual};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ async fn a_lost_notify_is_made_up_for_by_the_next() {
 
 #[tokio::test]
 async fn a_notify_comes_before_its_message_can_be_read() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.quirks.notify_before_store = true;
     config.quirks.notify_gap = 2 * SECOND;
     let imd = start(config).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imd::Imd;
 use imd::access::AccessServer;
 
-use crate::support::Wire;
+use crate::support::{Wire, addr_of, gateway};
 
 pub fn server(imd: &Imd, name: &str) -> Arc<AccessServer> {
     imd.access(name).unwrap_or_else(|| panic!("no {name}"))
@@ -14,7 +14,7 @@ pub fn server(imd: &Imd, name: &str) -> Arc<AccessServer> {
 
 /// Logs a user in on this access server. A notify follows if the inbox holds something unread.
 pub async fn user_at(imd: &Imd, name: &str, uid: i64) -> Wire {
-    let mut wire = Wire::connect(server(imd, name).addr()).await;
+    let mut wire = Wire::connect(addr_of(&server(imd, name))).await;
     wire.login(imd, uid).await;
     wire
 }
@@ -27,7 +27,7 @@ pub async fn registered(imd: &Imd) -> Vec<String> {
 
 /// Returns the addresses that a gateway hands out in turn, sorted.
 pub async fn handed_out(imd: &Imd) -> Vec<String> {
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(imd)).await;
     let mut addrs = Vec::new();
     for _ in 0..8 {
         let addr = wire.ask().await.addr;

@@ -10,7 +10,9 @@ use imd::proto::{Cmd, Code, ResSendP2pMsg};
 use serde_json::{Value, json};
 
 use crate::admin::call;
-use crate::support::{Wire, p2p, post, start_manual, sync, user, user_with_mail, versions};
+use crate::support::{
+    Wire, ephemeral, p2p, post, start_manual, sync, user, user_with_mail, versions,
+};
 use crate::wait_for_hit;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -174,7 +176,7 @@ error = 90001
 
 #[tokio::test]
 async fn a_fault_for_a_user_matches_messages_of_a_session_without_login() {
-    let mut config = imd::Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.quirks.login_not_required = true;
     let imd = crate::support::start(config).await;
     let _fault = imd.fault(Fault::at(Site::StoreWrite).uid(7).error(Code::NoDataFound));
@@ -290,7 +292,7 @@ async fn the_report_counts_exactly_the_lost_messages() {
 
 #[tokio::test]
 async fn repetitions_by_a_quirk_are_reported() {
-    let mut config = imd::Config::ephemeral();
+    let mut config = ephemeral();
     config.quirks.sync_inclusive = true;
     let imd = crate::support::start(config).await;
     let mut ann = user(&imd, 1).await;

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
+use imd::Imd;
 use imd::access::{AccessServer, ServerState, WrongState};
 use imd::lab::Site;
-use imd::{Config, Imd};
 use serde_json::{Value, json};
 
 use crate::admin::{call, get};
 use crate::servers::server;
-use crate::support::{soon, start, start_manual, user};
+use crate::support::{ephemeral, soon, start, start_manual, user};
 
 const CHANGES: [&str; 5] = ["pause", "resume", "stop", "kill", "restart"];
 
@@ -139,7 +139,7 @@ async fn reserved_and_invalid_names_are_refused() {
         assert_eq!(status, 400, "{name:?}: {answer}");
         let why = imd.add_access(&name).await.unwrap_err().to_string();
         assert!(why.contains(&format!("{name:?}")), "{why}");
-        let mut config = Config::ephemeral();
+        let mut config = ephemeral();
         config.access.0[1].name = name.clone();
         let why = config.validate().unwrap_err().to_string();
         assert!(
@@ -150,7 +150,7 @@ async fn reserved_and_invalid_names_are_refused() {
     assert_eq!(imd.access_servers().len(), 3);
     let (status, _) = call(&imd, "POST", "/v1/access", json!({ "name": "access-1" })).await;
     assert_eq!(status, 409);
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.access.0[1].name = "x".repeat(64);
     config.access.0[2].name = "0.gateway_2".to_owned();
     let imd = start(config).await;

@@ -16,12 +16,13 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 use crate::servers::{addrs, handed_out, registered, server, user_at};
+use crate::support::{Wire, ephemeral, gateway, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [&str; 3] = ["access-1", "access-2", "access-3"];
 
 fn config() -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = Strategy::RoundRobin;
     config
 }
@@ -186,7 +187,7 @@ async fn servers_start_without_a_registry_and_register_when_it_is_reachable() {
     let imd = Imd::start_with_registry(config(), registry.clone()).await;
     let imd = imd.unwrap();
     user_at(&imd, "access-2", 1).await.ping().await;
-    let mut wire = crate::support::Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(wire.ask().await.err_code, 92001);
     registry.fail(false);
     imd.clock().advance(5 * SECOND).await;
@@ -209,7 +210,7 @@ async fn a_server_that_can_not_deregister_stops_in_time() {
 
 #[tokio::test]
 async fn leases_that_run_out_while_the_registry_is_disconnected_are_registered_again() {
-    let imd = crate::support::start(config()).await;
+    let imd = start(config()).await;
     imd.registry().disconnect();
     imd.registry().disconnect();
     imd.clock().advance(60 * SECOND).await;
@@ -223,7 +224,7 @@ async fn leases_that_run_out_while_the_registry_is_disconnected_are_registered_a
 
 #[tokio::test]
 async fn a_reset_ends_the_outage() {
-    let imd = crate::support::start(config()).await;
+    let imd = start(config()).await;
     imd.registry().disconnect();
     imd.clock().advance(60 * SECOND).await;
     imd.reset().await.unwrap();

@@ -3,10 +3,9 @@
 //! Proves the paragraph on 20004 in docs/protocol.md: accepting twice is stored once, and only a message that was
 //! received can be accepted.
 
-use imd::Config;
 use imd::proto::{Cmd, ReqAcceptP2pMsgAck, ResAcceptP2pMsgAck};
 
-use crate::support::{ack, group_of, start, start_manual, user};
+use crate::support::{ack, ephemeral, group_of, start, start_manual, user};
 
 #[tokio::test]
 async fn the_sender_finds_the_ack_in_its_inbox() {
@@ -45,7 +44,7 @@ async fn the_sender_finds_the_ack_in_its_inbox() {
 
 #[tokio::test]
 async fn accepting_twice_is_stored_once() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     ann.p2p(2, "m", "hello").await;
@@ -58,7 +57,7 @@ async fn accepting_twice_is_stored_once() {
 
 #[tokio::test]
 async fn a_message_that_was_never_received_can_not_be_accepted() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     let mut eve = user(&imd, 9).await;
@@ -85,7 +84,7 @@ async fn a_message_that_was_never_received_can_not_be_accepted() {
 
 #[tokio::test]
 async fn a_group_message_can_be_accepted_by_its_receivers() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;

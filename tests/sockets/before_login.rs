@@ -2,17 +2,16 @@
 //!
 //! Also: which commands a gateway and an access server know, and that a refusal echoes the ids of its request.
 
-use imd::Config;
 use imd::proto::{
     Cmd, Reply, ReqLogout, ResAcceptP2pMsgAck, ResLogout, ResSendGroupMsg, ResSendP2pMsg,
     ResSyncMsg,
 };
 
-use crate::support::{Wire, access, p2p, ping, start, sync};
+use crate::support::{Wire, access, ephemeral, gateway, p2p, ping, start, sync};
 
 #[tokio::test]
 async fn every_command_before_the_login_is_refused_by_its_own_reply_with_its_ids() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     const TEXT: &str = "not logged in";
 
@@ -54,7 +53,7 @@ async fn every_command_before_the_login_is_refused_by_its_own_reply_with_its_ids
 
 #[tokio::test]
 async fn a_login_in_the_middle_of_a_read_counts_for_what_follows() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let mut bytes = crate::support::framed(&p2p(2, "early", "x"));
     bytes.extend_from_slice(&crate::support::framed(&crate::support::login(&imd, 1)));
@@ -70,9 +69,9 @@ async fn a_login_in_the_middle_of_a_read_counts_for_what_follows() {
 /// Each listener refuses the commands of the other one, and those that only a server sends, as unknown.
 #[tokio::test]
 async fn commands_are_known_only_where_they_belong() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut at_access = Wire::connect(access(&imd)).await;
-    let mut at_gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut at_gateway = Wire::connect(gateway(&imd)).await;
     for cmd in [10001, 20007, 90001, 0, 12345] {
         at_access.send(&imd::proto::Base { cmd }).await;
         let text = at_access.error(Cmd::ErrServer, 10001).await;

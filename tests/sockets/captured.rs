@@ -3,13 +3,12 @@
 //! The frames are in `tests/wire`. A change that fails here breaks clients that are already in use, whatever the other
 //! tests say.
 
-use imd::Config;
 use imd::proto::{
     Base, Cmd, Error, ResNotify, ResSelectAccessServerForClient, ResSendP2pMsg, ResSyncMsg,
 };
 use prost::Message;
 
-use crate::support::{Wire, access, p2p, soon, start, user};
+use crate::support::{Wire, access, ephemeral, gateway, p2p, soon, start, user};
 
 const CLIENT: &str = include_str!("../wire/p2p-client.hex");
 const REPLIES: &str = include_str!("../wire/server-replies.hex");
@@ -39,9 +38,9 @@ fn cmd(frame: &[u8]) -> u32 {
 
 #[tokio::test]
 async fn every_frame_of_an_existing_client_is_answered_as_it_expects() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut friend = user(&imd, 654).await;
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut gateway = Wire::connect(gateway(&imd)).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let captured = frames(CLIENT);
     assert_eq!(captured.len(), 7);
@@ -96,7 +95,7 @@ async fn every_frame_of_an_existing_client_is_answered_as_it_expects() {
 
 #[tokio::test]
 async fn the_captured_frames_are_answered_however_they_are_cut() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let to_access: Vec<_> = frames(CLIENT)
         .into_iter()
@@ -156,7 +155,7 @@ fn replies_are_the_captured_ones_with_more_fields() {
 
 #[tokio::test]
 async fn login_and_ping_are_answered_byte_for_byte_as_captured() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let replies = frames(REPLIES);
     let find = |name| replies.iter().find(|(n, _)| *n == name).unwrap().1[2..].to_vec();
@@ -175,7 +174,7 @@ async fn login_and_ping_are_answered_byte_for_byte_as_captured() {
 #[tokio::test]
 async fn a_session_may_log_in_minutes_after_it_connects() {
     let imd = crate::support::start_manual().await;
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut gateway = Wire::connect(gateway(&imd)).await;
     let mut wire = Wire::connect(access(&imd)).await;
     assert_eq!(gateway.ask().await.err_code, 0);
     wire.send(&p2p(2, "m", "x")).await;

@@ -10,7 +10,7 @@ use imd::Config;
 use imd::config::{AdvertiseTo, ListenHost};
 use tokio::net::TcpSocket;
 
-use crate::support::{Wire, access, start};
+use crate::support::{Wire, access, addr_in, for_this_run, gateway, start};
 
 #[tokio::test]
 async fn clients_of_a_network_are_told_the_host_of_advertise_to() {
@@ -26,7 +26,7 @@ async fn clients_of_a_network_are_told_the_host_of_advertise_to() {
     let ask = async |source: &str, gateway: SocketAddr| {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
-        let mut wire = Wire::over(socket.connect(gateway).await.unwrap());
+        let mut wire = Wire::over(socket.connect(gateway).await.unwrap()).await;
         let told = wire.ask().await;
         (told.addr, told.ws_addr)
     };
@@ -39,10 +39,10 @@ async fn clients_of_a_network_are_told_the_host_of_advertise_to() {
         config.access.0[0].listen = listen.parse().unwrap();
         config.access.0[0].ws_listen = Some(listen.parse().unwrap());
         config.gateway.advertise_to = rules.to_vec();
-        let imd = start(config).await;
-        let port = access(&imd).port();
+        let imd = start(for_this_run(config)).await;
+        let port = imd.access_servers()[0].addr().port();
         let ws_port = imd.access_servers()[0].ws_addr().unwrap().port();
-        let gateway = SocketAddr::from(([127, 0, 0, 1], imd.gateway_addr().port()));
+        let gateway = SocketAddr::from(([127, 0, 0, 1], gateway(&imd).port()));
         for (source, host) in [
             ("127.0.0.2", "lan.example"),
             ("127.0.0.3", "host.docker.internal"),
@@ -71,10 +71,10 @@ async fn a_client_that_came_by_a_link_local_address_is_told_it_with_its_zone() {
     };
     config.gateway.listen = "[::]:0".parse().unwrap();
     config.access.0[0].listen = "[::]:0".parse().unwrap();
-    let imd = start(config).await;
-    local.set_port(imd.gateway_addr().port());
+    let imd = start(for_this_run(config)).await;
+    local.set_port(gateway(&imd).port());
     let mut wire = Wire::connect(local.into()).await;
-    let told: SocketAddr = wire.ask().await.addr.parse().unwrap();
+    let told = addr_in(&wire.ask().await);
     local.set_port(access(&imd).port());
     assert_eq!(told, local.into());
     Wire::connect(told).await.login(&imd, 1).await;

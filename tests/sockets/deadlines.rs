@@ -8,7 +8,7 @@ use imd::proto::{Cmd, Error, ReqSyncMsg};
 use tokio::runtime::Handle;
 
 use crate::support::{
-    Wire, access, framed, ping, raw_frame, soon, start_manual, sync, until, user,
+    Wire, access, framed, gateway, ping, raw_frame, soon, start_manual, sync, until, user,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ async fn a_logged_in_session_without_a_frame_is_closed_after_a_minute() {
 #[tokio::test]
 async fn a_gateway_connection_is_kept_for_ten_minutes() {
     let imd = start_manual().await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(wire.ask().await.err_code, 0);
     imd.clock().advance(SECOND * 599).await;
     assert_eq!(wire.ask().await.err_code, 0);

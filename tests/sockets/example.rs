@@ -3,16 +3,16 @@
 //! Read this file for how to use the library. The other files of this suite send frames, to see what the client hides.
 
 use imd::client::{ClientError, Event, MessageKind};
-use imd::{Client, Config, Imd};
+use imd::{Client, Imd};
 
-use crate::support::{group_of, soon, start};
+use crate::support::{ephemeral, group_of, soon, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_stacks_live_side_by_side() {
     let mut running = Vec::new();
     for n in 1..=20 {
         running.push(tokio::spawn(async move {
-            let imd = Imd::start(Config::ephemeral()).await.unwrap();
+            let imd = Imd::start(ephemeral()).await.unwrap();
             let mut alice = Client::connect(imd.gateway_addr()).await.unwrap();
             alice.login(1, &imd.token(1)).await.unwrap();
             for m in 0..n {
@@ -33,7 +33,7 @@ async fn twenty_stacks_live_side_by_side() {
 
 #[tokio::test]
 async fn the_client_does_everything_that_the_contract_offers() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut alice = Client::connect(imd.gateway_addr()).await.unwrap();
     let mut bob = Client::connect(imd.gateway_addr()).await.unwrap();
@@ -83,7 +83,7 @@ async fn the_client_does_everything_that_the_contract_offers() {
 
 #[tokio::test]
 async fn the_client_says_why_it_was_closed() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut older = Client::connect(imd.gateway_addr()).await.unwrap();
     older.login(1, &imd.token(1)).await.unwrap();
     let mut newer = Client::connect(imd.gateway_addr()).await.unwrap();
@@ -161,7 +161,7 @@ async fn the_client_names_its_uid_in_every_request() {
 async fn users_and_groups_are_created_in_process() {
     use imd::{GroupError, RegisterError, Rejected};
 
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.auth.auto_register = false;
     config.limits.group_members = 3;
     let imd = start(config).await;
@@ -211,7 +211,7 @@ async fn users_and_groups_are_created_in_process() {
 
 #[tokio::test]
 async fn the_client_reports_a_server_that_is_no_gateway() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let apis = [imd.user_api_addr(), imd.group_api_addr()];
     for api in apis.into_iter().chain(imd.admin_addr()) {
         let error = soon(Client::connect(api)).await.unwrap_err();

@@ -9,7 +9,8 @@ use imd::proto::{Cmd, Error, ResSyncMsg};
 use imd::{Config, Imd};
 
 use crate::support::{
-    Wire, access, advance, framed, login, p2p, ping, raw_frame, soon, start, sync, user, versions,
+    Wire, access, advance, ephemeral, framed, login, p2p, ping, raw_frame, soon, start, sync, user,
+    versions,
 };
 
 /// The wait of the stack of [`start_with_mail`].
@@ -19,7 +20,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// Returns a config with a manual clock, on which the Notify after a login waits for [`WAIT`]. No session is closed meanwhile.
 fn waiting() -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.session.first_notify = WAIT;
     config.session.idle = 10 * WAIT;
     config
@@ -39,7 +40,7 @@ async fn start_with_mail(config: Config, messages: usize) -> Imd {
 /// asks again at every Notify from the `currentID` that it saw last.
 #[tokio::test]
 async fn a_client_that_syncs_right_after_its_login_gets_everything_once() {
-    for config in [waiting(), Config::ephemeral()] {
+    for config in [waiting(), ephemeral()] {
         let imd = start_with_mail(config, 40).await;
         let mut bob = user(&imd, 2).await;
         let page = bob.sync(0, 0).await;
@@ -100,7 +101,7 @@ async fn the_default_is_100_ms_of_the_clock_and_a_clock_that_stands_still_holds_
         Config::default().session.first_notify,
         Duration::from_millis(100)
     );
-    for config in [Config::ephemeral(), Config::ephemeral().manual_clock()] {
+    for config in [ephemeral(), ephemeral().manual_clock()] {
         let imd = start_with_mail(config, 2).await;
         let mut bob = user(&imd, 2).await;
         assert_eq!(bob.notified().await, (0, 2));

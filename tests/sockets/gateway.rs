@@ -11,7 +11,9 @@ use imd::Config;
 use imd::config::Strategy;
 use imd::registry::{Record, Registry};
 
-use crate::support::{Wire, start, start_manual, user};
+use crate::support::{
+    Wire, addr_in, addr_of, ephemeral, for_this_run, gateway, start, start_manual, user,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ fn record(name: &str, addr: &str) -> Record {
 }
 
 fn with(strategy: Strategy) -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.gateway.strategy = strategy;
     config
 }
@@ -45,7 +47,7 @@ fn with(strategy: Strategy) -> Config {
 #[tokio::test]
 async fn a_new_gateway_knows_every_access_server() {
     let imd = start_manual().await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let count = ask(&mut wire, 200).await;
     let expected: Vec<String> = imd
         .access_servers()
@@ -62,7 +64,7 @@ async fn a_new_gateway_knows_every_access_server() {
 #[tokio::test]
 async fn round_robin_takes_each_in_turn() {
     let imd = start(with(Strategy::RoundRobin)).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let count = ask(&mut wire, 9).await;
     assert!(count.values().all(|&n| n == 3), "{count:?}");
 }
@@ -73,7 +75,7 @@ async fn least_sessions_prefers_servers_with_fewer_sessions() {
     let mut held = Vec::new();
     for (server, sessions) in [(0, 4), (1, 1)] {
         for n in 0..sessions {
-            let addr = imd.access_servers()[server].addr();
+            let addr = addr_of(&imd.access_servers()[server]);
             let mut wire = Wire::connect(addr).await;
             wire.login(&imd, (server as i64 + 1) * 100 + n).await;
             held.push(wire);
@@ -81,7 +83,7 @@ async fn least_sessions_prefers_servers_with_fewer_sessions() {
     }
     // The next heartbeat tells the registry the number of sessions, and the next refresh tells the gateway.
     imd.clock().advance(SECOND * 10).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let count = ask(&mut wire, 7).await;
     let handed = |server: usize| {
         count
@@ -97,11 +99,11 @@ async fn least_sessions_prefers_servers_with_fewer_sessions() {
 }
 
 #[tokio::test]
-async fn a_dead_access_server_is_handed_out_until_its_lease_has_expired_and_the_list_was_read() {
+async fn a_dead_access_server_is_addr_in_until_its_lease_has_expired_and_the_list_was_read() {
     let imd = start_manual().await;
     let dead = record("dead", "127.0.0.1:1");
     imd.registry().register(dead, SECOND * 10).await.unwrap();
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let is_listed = async |wire: &mut Wire| ask(wire, 200).await.contains_key("127.0.0.1:1");
     assert!(
         !is_listed(&mut wire).await,
@@ -125,7 +127,7 @@ async fn a_dead_access_server_is_handed_out_until_its_lease_has_expired_and_the_
 async fn leases_of_living_servers_outlast_hours() {
     let imd = start_manual().await;
     imd.clock().advance(SECOND * 1_800).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(ask(&mut wire, 200).await.len(), 3);
 }
 
@@ -141,7 +143,7 @@ async fn an_empty_list_is_answered_92001() {
         "a clean stop deregisters at once"
     );
     imd.clock().advance(SECOND * 5).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let reply = wire.ask().await;
     assert_eq!(
         (reply.err_code, reply.err_str.as_str()),
@@ -158,13 +160,13 @@ async fn clients_get_the_advertised_address_or_the_host_that_they_connected_to()
     config.gateway.listen = "0.0.0.0:0".parse().unwrap();
     config.access.0[0].listen = "0.0.0.0:0".parse().unwrap();
     config.access.0[1].advertise = Some("im.example.org".into());
-    let imd = start(config).await;
+    let imd = start(for_this_run(config)).await;
     let port = |server: usize| imd.access_servers()[server].addr().port();
     assert_eq!(
         imd.access_servers()[0].advertised(),
         format!("0.0.0.0:{}", port(0))
     );
-    let gateway = std::net::SocketAddr::from(([127, 0, 0, 1], imd.gateway_addr().port()));
+    let gateway = std::net::SocketAddr::from(([127, 0, 0, 1], gateway(&imd).port()));
     let mut wire = Wire::connect(gateway).await;
     assert_eq!(wire.ask().await.addr, format!("127.0.0.1:{}", port(0)));
     assert_eq!(wire.ask().await.addr, format!("im.example.org:{}", port(1)));
@@ -172,9 +174,9 @@ async fn clients_get_the_advertised_address_or_the_host_that_they_connected_to()
 
 #[tokio::test]
 async fn a_client_goes_from_the_gateway_to_an_access_server() {
-    let imd = start(Config::ephemeral()).await;
-    let mut gateway = Wire::connect(imd.gateway_addr()).await;
-    let addr = gateway.ask().await.addr.parse().unwrap();
+    let imd = start(ephemeral()).await;
+    let mut gateway = Wire::connect(gateway(&imd)).await;
+    let addr = addr_in(&gateway.ask().await);
     let mut wire = Wire::connect(addr).await;
     wire.login(&imd, 1).await;
     let mut other = user(&imd, 2).await;
@@ -189,7 +191,7 @@ async fn least_sessions_counts_its_own_answers_until_the_records_include_them() 
     let mut config = with(Strategy::LeastSessions);
     config.gateway.refresh = SECOND;
     let imd = start(config).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let mut count = HashMap::new();
     for _ in 0..4 {
         for (addr, n) in ask(&mut wire, 3).await {
@@ -233,7 +235,7 @@ async fn an_address_too_long_for_a_frame_is_answered_with_the_error_of_the_comma
         .await
         .unwrap();
     imd.clock().advance(SECOND * 5).await;
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     let mut codes = vec![wire.ask().await.err_code, wire.ask().await.err_code];
     codes.sort_unstable();
     assert_eq!(codes, [0, 90001]);

@@ -2,10 +2,11 @@
 //!
 //! Also: who may send to a group, and what leaving it means. Groups are made and joined over HTTP, which `http` tests.
 
-use imd::Config;
 use imd::proto::{Cmd, ReqSendGroupMsg, ResSendGroupMsg};
 
-use crate::support::{group_msg, group_of, post, start, start_manual, texts, user};
+use crate::support::{
+    addr_of, ephemeral, group_msg, group_of, post, start, start_manual, texts, user,
+};
 
 #[tokio::test]
 async fn a_group_message_reaches_every_member_and_the_sender() {
@@ -41,7 +42,7 @@ async fn a_group_message_reaches_every_member_and_the_sender() {
 
 #[tokio::test]
 async fn messages_to_unknown_groups_or_by_non_members_are_refused_and_not_stored() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut eve = user(&imd, 9).await;
     let unknown = eve.group(gid + 1, "m", "x").await;
@@ -73,7 +74,7 @@ async fn messages_to_unknown_groups_or_by_non_members_are_refused_and_not_stored
 
 #[tokio::test]
 async fn a_group_message_sent_again_is_stored_once() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut ann = user(&imd, 1).await;
     assert_eq!(ann.group(gid, "m", "one").await.err_code, 0);
@@ -85,7 +86,7 @@ async fn a_group_message_sent_again_is_stored_once() {
 
 #[tokio::test]
 async fn a_user_who_has_quit_a_group_neither_receives_nor_sends() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2]).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
@@ -103,12 +104,12 @@ async fn a_user_who_has_quit_a_group_neither_receives_nor_sends() {
 
 #[tokio::test]
 async fn members_on_other_access_servers_are_notified_too() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let gid = group_of(&imd, &[1, 2, 3]).await;
     let mut ann = user(&imd, 1).await;
     let mut others = Vec::new();
     for (uid, server) in [(2, 1), (3, 2)] {
-        let addr = imd.access_servers()[server].addr();
+        let addr = addr_of(&imd.access_servers()[server]);
         let mut wire = crate::support::Wire::connect(addr).await;
         wire.login(&imd, uid).await;
         others.push(wire);
@@ -122,7 +123,7 @@ async fn members_on_other_access_servers_are_notified_too() {
 /// The server gives a message without an id one only when it stores the message.
 #[tokio::test]
 async fn a_refused_message_without_an_id_is_answered_without_one() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let team = group_of(&imd, &[2]).await;
     for (group, code) in [(93, 95001), (team, 95002)] {

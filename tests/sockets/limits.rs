@@ -2,19 +2,17 @@
 //!
 //! Beyond the limit a connection waits in the queue of the system until another one is closed; it is not refused.
 
-use imd::Config;
-
-use crate::support::{Wire, access, post, start, user};
+use crate::support::{Wire, access, ephemeral, post, start, user};
 
 #[tokio::test]
 async fn a_connection_beyond_the_limit_waits_for_a_place() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;
     let mut first = user(&imd, 1).await;
     let _second = user(&imd, 2).await;
     let mut third = user(&imd, 3).await;
-    let mut fourth = Wire::connect(access(&imd)).await;
+    let mut fourth = Wire::knock(access(&imd)).await;
     fourth.send(&crate::support::login(&imd, 4)).await;
     third.ping().await;
     assert!(!imd.is_online(4));
@@ -25,7 +23,7 @@ async fn a_connection_beyond_the_limit_waits_for_a_place() {
 
 #[tokio::test]
 async fn the_http_api_answers_while_sessions_hold_every_place() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.limits.connections = 3;
     let imd = start(config).await;
     let mut users = Vec::new();
@@ -40,7 +38,7 @@ async fn the_http_api_answers_while_sessions_hold_every_place() {
 
 #[tokio::test]
 async fn a_group_has_a_limit_of_members() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.limits.group_members = 2;
     let imd = start(config).await;
     let api = imd.group_api_addr();

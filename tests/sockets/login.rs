@@ -3,14 +3,15 @@
 //! There are two kinds of tokens: the salted one, which existing clients compute, and the signed one, which the HTTP
 //! API issues for a day. Second logins of a user are tested in `takeover`.
 
-use imd::Config;
 use imd::proto::Cmd;
 
-use crate::support::{Wire, access, login, login_with_token, post, start, start_manual, user};
+use crate::support::{
+    Wire, access, ephemeral, login, login_with_token, post, start, start_manual, user,
+};
 
 #[tokio::test]
 async fn the_salted_token_logs_in() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     // md5("321" + salt), as an existing client sends it.
     wire.send(&login_with_token(321, "69338d7366e3a53668cbd23dfedee4cd"))
@@ -21,7 +22,7 @@ async fn the_salted_token_logs_in() {
 
 #[tokio::test]
 async fn a_refused_login_leaves_the_session_open_and_unbound() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     let of_another = imd.token(8);
     let mut nearly = imd.token(7);
@@ -48,7 +49,7 @@ async fn a_refused_login_leaves_the_session_open_and_unbound() {
 
 #[tokio::test]
 async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = user(&imd, 7).await;
     wire.login(&imd, 7).await;
     wire.send(&login(&imd, 8)).await;
@@ -67,7 +68,7 @@ async fn a_second_login_of_the_same_user_is_answered_0_and_of_another_93005() {
 
 #[tokio::test]
 async fn only_registered_users_log_in_without_auto_register() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.auth.auto_register = false;
     let imd = start(config).await;
     let mut wire = Wire::connect(access(&imd)).await;
@@ -101,7 +102,7 @@ async fn a_token_of_the_http_api_logs_its_user_in_for_a_day() {
 
 #[tokio::test]
 async fn a_token_of_the_http_api_runs_out() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.auth.token_lifetime = std::time::Duration::from_secs(60);
     let imd = start(config).await;
     let api = imd.user_api_addr();
@@ -120,7 +121,7 @@ async fn a_token_of_the_http_api_runs_out() {
 /// stays usable.
 #[tokio::test]
 async fn thousands_of_forged_tokens_are_refused_one_by_one() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let (_, answer) = post(imd.user_api_addr(), "/x/user/auth", "uid=7").await;
     let issued = answer["data"]["token"].as_str().unwrap().to_owned();
     let mut forged = Vec::new();

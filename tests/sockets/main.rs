@@ -43,4 +43,5 @@ mod sync;
 mod takeover;
 #[cfg(feature = "tls")]
 mod tls;
+mod transports;
 mod websocket;

@@ -1,15 +1,16 @@
 //! Frames that are not what the contract says: not protobuf, empty, too long. Each is answered, and the connection
 //! stays usable while the boundary of the frame is known.
 
-use imd::Config;
 use imd::proto::Cmd;
 use proptest::prelude::*;
 
-use crate::support::{Wire, access, framed, p2p, ping, raw_frame, soon, start, user};
+use crate::support::{
+    Wire, access, ephemeral, framed, gateway, p2p, ping, raw_frame, soon, start, user,
+};
 
 #[tokio::test]
 async fn a_frame_that_can_not_be_decoded_is_answered_and_the_connection_stays() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = user(&imd, 1).await;
     let cases: [&[u8]; 4] = [
         b"\xff\xff\xff",                  // no protobuf
@@ -30,8 +31,8 @@ async fn a_frame_that_can_not_be_decoded_is_answered_and_the_connection_stays() 
 
 #[tokio::test]
 async fn an_empty_frame_is_a_bad_request() {
-    let imd = start(Config::ephemeral()).await;
-    for addr in [access(&imd), imd.gateway_addr()] {
+    let imd = start(ephemeral()).await;
+    for addr in [access(&imd), gateway(&imd)] {
         let mut wire = Wire::connect(addr).await;
         wire.raw(&[0, 0, 0, 0]).await;
         for _ in 0..2 {
@@ -46,7 +47,7 @@ async fn an_empty_frame_is_a_bad_request() {
 
 #[tokio::test]
 async fn answers_to_good_and_bad_frames_keep_their_order() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = user(&imd, 1).await;
     let mut bytes = framed(&p2p(2, "a", "x")).to_vec();
     bytes.extend_from_slice(&[0, 1, 0xff]);
@@ -61,8 +62,8 @@ async fn answers_to_good_and_bad_frames_keep_their_order() {
 
 #[tokio::test]
 async fn a_long_frame_before_the_login_is_answered_and_the_connection_closed() {
-    let imd = start(Config::ephemeral()).await;
-    for addr in [access(&imd), imd.gateway_addr()] {
+    let imd = start(ephemeral()).await;
+    for addr in [access(&imd), gateway(&imd)] {
         let mut wire = Wire::connect(addr).await;
         // The length alone is too much. The bytes behind it stay unread, and to close a socket over unread bytes would
         // reset the connection.
@@ -77,7 +78,7 @@ async fn a_long_frame_before_the_login_is_answered_and_the_connection_closed() {
 
 #[tokio::test]
 async fn a_frame_of_4096_bytes_is_taken_before_the_login_and_of_65535_after_it() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut wire = Wire::connect(access(&imd)).await;
     wire.raw(&raw_frame(&[0xff; 4096])).await;
     wire.error(Cmd::ErrServer, 90001).await;
@@ -95,7 +96,7 @@ proptest! {
     fn random_frames_are_all_answered(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let imd = start(Config::ephemeral()).await;
+            let imd = start(ephemeral()).await;
             let mut wire = user(&imd, 1).await;
             let bytes: Vec<u8> = frames.iter().flat_map(|frame| raw_frame(frame)).collect();
             wire.raw(&bytes).await;

@@ -4,17 +4,17 @@
 //! compared with the one of the server, whose decoder is its own.
 
 use bytes::{Bytes, BytesMut};
+use imd::Imd;
 use imd::proto::{
     Base, Cmd, Error, ReqLogout, ResLogout, ResSendGroupMsg, ResSendP2pMsg, ResSyncMsg,
 };
-use imd::{Config, Imd};
 use prost::Message;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::support::chance::chance;
 use crate::support::{
-    Wire, access, ack, group_msg, group_of, login, p2p, ping, raw_frame, start, sync,
+    Wire, access, ack, ephemeral, group_msg, group_of, login, p2p, ping, raw_frame, start, sync,
 };
 
 /// The requests by the tables of the contract. Texts are bytes here, because the server accepts invalid UTF-8 and
@@ -334,7 +334,7 @@ async fn in_pieces(wire: &mut Wire, mut bytes: &[u8], chance: &mut StdRng) {
 #[tokio::test]
 async fn a_damaged_frame_is_answered_by_the_bytes_that_arrive_however_it_is_cut() {
     let mut chance = chance();
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let members: Vec<i64> = (0..60).map(|n| 1_000 + 2 * n).collect();
     let group = group_of(&imd, &members).await;
     let world = World { imd, group };

@@ -2,18 +2,17 @@
 //!
 //! That is why a reader who does not read costs the server a constant amount of memory, which is tested here too.
 
-use imd::Config;
 use imd::proto::{Base, Cmd, ReqSendP2pMsg, ReqSyncMsg, ResNotify, ResSendGroupMsg, ResSyncMsg};
 use prost::Message;
 use tokio::net::TcpSocket;
 
 use crate::support::{
-    Wire, access, group_msg, group_of, p2p, ping, post, soon, start, sync, until, user,
+    Wire, access, ephemeral, group_msg, group_of, p2p, ping, post, soon, start, sync, until, user,
 };
 
 #[tokio::test]
 async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let messages: Vec<ReqSendP2pMsg> = (0..100).map(|n| p2p(1, &n.to_string(), "x")).collect();
     ann.send_all(&messages).await;
@@ -28,7 +27,7 @@ async fn the_notifies_of_one_read_are_one_frame_after_the_replies() {
 #[tokio::test]
 async fn a_receiver_that_does_not_read_costs_one_notify() {
     const SENT: i64 = 3_000;
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
     for n in 0..2 {
@@ -77,7 +76,7 @@ async fn a_receiver_that_does_not_read_costs_one_notify() {
 
 #[tokio::test]
 async fn a_notify_has_the_read_position_of_the_session() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     ann.p2p(2, "a", "x").await;
@@ -96,7 +95,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
     const READERS: i64 = 20;
     const PAGES: usize = 80;
     const SENT: i64 = 250;
-    let config = Config::ephemeral().manual_clock();
+    let config = ephemeral().manual_clock();
     let max_queued = config.limits.outbound / 2 + 2 * 65_537;
     let imd = start(config).await;
     let uids: Vec<i64> = (1..=READERS).collect();
@@ -121,7 +120,7 @@ async fn many_readers_who_do_not_read_cost_a_bounded_amount_each() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         let stream = soon(socket.connect(access(&imd))).await.unwrap();
-        let mut reader = Wire::over(stream);
+        let mut reader = Wire::over(stream).await;
         reader.login(&imd, uid).await;
         let requests: Vec<_> = (0..PAGES).map(|_| sync(0, 2)).collect();
         reader.send_all(&requests).await;

@@ -3,14 +3,13 @@
 //! A client that stores the currentID of its last page misses no message and sees none twice, over any number of
 //! connections.
 
-use imd::Config;
 use imd::proto::{Cmd, ResSyncMsg};
 
-use crate::support::{Wire, start, sync, texts, user};
+use crate::support::{Wire, addr_of, ephemeral, start, sync, texts, user};
 
 #[tokio::test]
 async fn messages_wait_for_their_receiver() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     for n in 0..3 {
         assert_eq!(
@@ -25,13 +24,13 @@ async fn messages_wait_for_their_receiver() {
 
 #[tokio::test]
 async fn a_reconnect_misses_nothing_and_repeats_nothing() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut current = 0;
     let mut got = Vec::new();
     for round in 0..4 {
         ann.p2p(2, &format!("{round}a"), &format!("{round}a")).await;
-        let mut bob = Wire::connect(imd.access_servers()[round % 3].addr()).await;
+        let mut bob = Wire::connect(addr_of(&imd.access_servers()[round % 3])).await;
         bob.login(&imd, 2).await;
         ann.p2p(2, &format!("{round}b"), &format!("{round}b")).await;
         let newest = 2 * (round as i64 + 1);
@@ -49,7 +48,7 @@ async fn a_reconnect_misses_nothing_and_repeats_nothing() {
 
 #[tokio::test]
 async fn the_report_counts_undelivered_messages_as_pending() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     ann.p2p(2, "a", "x").await;

@@ -3,22 +3,20 @@
 
 use std::sync::Arc;
 
-use imd::Config;
-
-use crate::support::{Wire, group_of, p2p, start, sync, user, versions};
+use crate::support::{Wire, addr_of, ephemeral, group_of, p2p, start, sync, user, versions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_are_gapless_and_in_each_senders_order_under_concurrent_senders() {
     const SENDERS: i64 = 8;
     const EACH: usize = 60;
-    let imd = Arc::new(start(Config::ephemeral()).await);
+    let imd = Arc::new(start(ephemeral()).await);
     let members: Vec<i64> = (1..=SENDERS).chain([100]).collect();
     let gid = group_of(&imd, &members).await;
     let mut tasks = Vec::new();
     for uid in 1..=SENDERS {
         let imd = Arc::clone(&imd);
         tasks.push(tokio::spawn(async move {
-            let addr = imd.access_servers()[uid as usize % 3].addr();
+            let addr = addr_of(&imd.access_servers()[uid as usize % 3]);
             let mut wire = Wire::connect(addr).await;
             wire.login(&imd, uid).await;
             for n in 0..EACH {
@@ -71,7 +69,7 @@ async fn versions_are_gapless_and_in_each_senders_order_under_concurrent_senders
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let messages: Vec<_> = (0..2_000).map(|n| p2p(2, &n.to_string(), "x")).collect();
     ann.send_all(&messages).await;

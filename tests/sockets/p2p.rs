@@ -2,10 +2,9 @@
 //!
 //! Read this file first for what the stack does. It also has the limits of a message, and what counts as sent again.
 
-use imd::Config;
 use imd::proto::{Cmd, ReqSendP2pMsg, ResSendP2pMsg};
 
-use crate::support::{p2p, start, start_manual, user, user_with_mail};
+use crate::support::{ephemeral, p2p, start, start_manual, user, user_with_mail};
 
 #[tokio::test]
 async fn a_message_is_stored_answered_notified_and_synced() {
@@ -42,7 +41,7 @@ async fn a_message_is_stored_answered_notified_and_synced() {
 
 #[tokio::test]
 async fn the_same_message_sent_again_is_answered_0_and_stored_once() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     assert_eq!(ann.p2p(2, "m", "hello").await.err_code, 0);
@@ -69,7 +68,7 @@ async fn an_empty_msg_id_gets_a_snowflake() {
 
 #[tokio::test]
 async fn the_sender_is_the_sessions_user_and_no_other() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let forged = ReqSendP2pMsg {
         source_uid: 3,
@@ -96,7 +95,7 @@ async fn the_sender_is_the_sessions_user_and_no_other() {
 
 #[tokio::test]
 async fn limits_are_refused_with_what_was_wrong() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let long_id = "i".repeat(129);
     let cases = [
@@ -131,7 +130,7 @@ async fn limits_are_refused_with_what_was_wrong() {
 
 #[tokio::test]
 async fn an_id_that_is_too_long_to_be_echoed_is_still_answered() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let long = "i".repeat(60_000);
     assert_eq!(ann.p2p(2, &long, "").await.msg_id, long);
@@ -144,7 +143,7 @@ async fn an_id_that_is_too_long_to_be_echoed_is_still_answered() {
 
 #[tokio::test]
 async fn invalid_utf8_is_replaced_before_the_length_limit_applies() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let bad_text = |n: usize| {
         let mut frame = crate::support::framed(&p2p(1, "", &"?".repeat(n)));
@@ -167,7 +166,7 @@ async fn invalid_utf8_is_replaced_before_the_length_limit_applies() {
 
 #[tokio::test]
 async fn a_full_store_refuses_with_90001() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.store.memory_limit = 1 << 17;
     let imd = start(config).await;
     let mut ann = user(&imd, 1).await;

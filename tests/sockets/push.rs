@@ -7,10 +7,12 @@ use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, group_of, p2p, ping, soon, start, sync, texts, until, user, versions};
+use crate::support::{
+    Wire, ephemeral, group_of, p2p, ping, soon, start, sync, texts, until, user, versions,
+};
 
 fn pushing() -> Config {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.delivery.push = true;
     config
 }
@@ -58,7 +60,7 @@ async fn a_stored_message_is_pushed_to_its_receiver_and_notified() {
 #[tokio::test]
 async fn nothing_is_pushed_by_default() {
     assert!(!Config::default().delivery.push);
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let (mut ann, mut bob) = (user(&imd, 1).await, user(&imd, 2).await);
     ann.p2p(2, "a", "hello").await;
     assert_eq!(bob.notified().await, (0, 1));

@@ -10,14 +10,16 @@ use std::time::Duration;
 use imd::{Config, Imd};
 
 use crate::support::gated_store::{StoreGates, start_gated};
-use crate::support::{group_of, refuses, soon, start, texts, user, user_with_mail, versions};
+use crate::support::{
+    ephemeral, group_of, refuses, soon, start, texts, user, user_with_mail, versions,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Returns a config with a manual clock and without deadlines that would end a session in the course of hours.
 fn config() -> Config {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.session.idle = 1_000 * HOUR;
     config
 }
@@ -182,7 +184,7 @@ async fn a_cleaning_under_way_ends_before_the_store_is_closed() {
 
 #[tokio::test]
 async fn a_cleaning_that_hangs_is_cut_off_after_the_grace() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
     let (imd, store) = start_cleaning(config).await;
     assert_eq!(soon(imd.shutdown()).await.unfinished, 0);

@@ -11,7 +11,7 @@ use imd::config::{Role, Roles, Strategy};
 use imd::registry::MemoryRegistry;
 use imd::{Client, Config, Imd, StartError};
 
-use crate::support::{Wire, quiet_ports, refuses, start};
+use crate::support::{Wire, gateway, quiet_ports, refuses, start};
 
 /// Returns a config with one role, on ports that stay reserved.
 fn only(role: Role) -> Config {
@@ -51,7 +51,7 @@ async fn a_gateway_alone_runs_no_other_server_and_has_no_address_to_hand_out() {
     assert_eq!(imd.user_api_addr(), config.http.user_listen);
     assert!(refuses(imd.user_api_addr()).await && refuses(imd.group_api_addr()).await);
     assert!(!folder.path().join("data").exists(), "it opens no store");
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     assert_eq!(wire.ask().await.err_code, 92001);
     let error = imd.add_access("access-4").await.unwrap_err();
     assert!(matches!(error, StartError::Access(AddError::NoRole)));

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use imd::Imd;
 use imd::proto::{Cmd, Error};
-use imd::{Config, Imd};
 use prost::Message;
 use tokio::net::TcpListener;
 
-use crate::support::{Wire, access, congest, p2p, refuses, soon, start, user};
+use crate::support::{Wire, access, congest, ephemeral, gateway, p2p, refuses, soon, start, user};
 
 fn addrs(imd: &Imd) -> Vec<std::net::SocketAddr> {
     let mut all = vec![
@@ -28,7 +28,7 @@ fn addrs(imd: &Imd) -> Vec<std::net::SocketAddr> {
 async fn sessions_are_told_and_the_ports_are_free_afterwards() {
     let imd = start(crate::support::quiet_ports()).await;
     let mut ann = user(&imd, 1).await;
-    let mut at_gateway = Wire::connect(imd.gateway_addr()).await;
+    let mut at_gateway = Wire::connect(gateway(&imd)).await;
     assert_eq!(at_gateway.ask().await.err_code, 0);
     let addrs = addrs(&imd);
     let report = soon(imd.shutdown()).await;
@@ -72,7 +72,7 @@ async fn dropping_the_handle_closes_listeners_and_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_every_acknowledged_message_is_in_the_report() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let acknowledged = Arc::new(AtomicU64::new(0));
     let (first_ack, mut under_way) = tokio::sync::mpsc::channel(64);
     let mut senders = Vec::new();
@@ -135,7 +135,7 @@ async fn a_shutdown_among_three_thousand_sends_keeps_every_answered_message() {
     ] {
         for answered_first in [1, 300, 2_000] {
             let folder = tempfile::tempdir().unwrap();
-            let mut config = Config::ephemeral();
+            let mut config = ephemeral();
             if kind == "folder" {
                 config.store.path = Some(folder.path().join("data"));
             }
@@ -205,7 +205,7 @@ async fn a_shutdown_among_three_thousand_sends_keeps_every_answered_message() {
 #[tokio::test]
 async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() {
     for (grace, is_told) in [(60_000, true), (50, false)] {
-        let mut config = Config::ephemeral();
+        let mut config = ephemeral();
         config.shutdown.grace = Duration::from_millis(grace);
         let imd = start(config).await;
         let mut wire = user(&imd, 1).await;
@@ -226,8 +226,8 @@ async fn a_peer_that_reads_late_is_told_within_the_grace_and_cut_off_after_it() 
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_its_key() {
-    let running = start(Config::ephemeral()).await;
-    let mut config = Config::ephemeral();
+    let running = start(ephemeral()).await;
+    let mut config = ephemeral();
     config.access.0[1].listen = running.gateway_addr();
     let error = Imd::start(config).await.unwrap_err();
     assert!(matches!(error, imd::StartError::PortInUse { .. }));

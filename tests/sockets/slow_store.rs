@@ -7,17 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use imd::Config;
 use imd::lab::{Fault, Site};
 use imd::proto::{Base, Cmd, Code, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
 use crate::support::gated_store::start_gated;
-use crate::support::{Wire, access, login, p2p, post, refuses, soon, sync, user};
+use crate::support::{Wire, access, ephemeral, login, p2p, post, refuses, soon, sync, user};
 
 #[tokio::test]
 async fn a_failing_store_is_answered_90001_everywhere() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.of_requests().iter().for_each(|gate| gate.fail());
 
@@ -48,7 +47,7 @@ async fn a_failing_store_is_answered_90001_everywhere() {
 
 #[tokio::test]
 async fn a_login_that_fails_in_the_store_changes_nothing() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut older = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     store.inbox_state.fail();
@@ -68,7 +67,7 @@ async fn a_login_that_fails_in_the_store_changes_nothing() {
 /// between the first look and the entry would not be notified.
 #[tokio::test]
 async fn a_message_that_is_stored_during_a_login_is_notified() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.inbox_state.hold();
     let mut bob = Wire::connect(access(&imd)).await;
@@ -85,7 +84,7 @@ async fn a_message_that_is_stored_during_a_login_is_notified() {
 
 #[tokio::test]
 async fn a_message_that_is_stored_while_a_page_is_read_is_notified_after_it() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bob = user(&imd, 2).await;
     ann.p2p(2, "a", "x").await;
@@ -102,7 +101,7 @@ async fn a_message_that_is_stored_while_a_page_is_read_is_notified_after_it() {
 
 #[tokio::test]
 async fn a_session_that_is_taken_over_gets_its_replies_and_then_the_reason_of_the_close() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut older = user(&imd, 1).await;
     store.commit.hold();
     older.send(&p2p(2, "m", "x")).await;
@@ -118,7 +117,7 @@ async fn a_session_that_is_taken_over_gets_its_replies_and_then_the_reason_of_th
 /// A session that is closed while its login waits for the store must not displace the session that is there.
 #[tokio::test]
 async fn the_login_of_a_session_that_was_closed_meanwhile_displaces_no_session() {
-    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut late = Wire::connect(access(&imd)).await;
     store.inbox_state.hold();
     late.send(&login(&imd, 1)).await;
@@ -135,7 +134,7 @@ async fn the_login_of_a_session_that_was_closed_meanwhile_displaces_no_session()
 
 #[tokio::test]
 async fn time_that_the_store_takes_counts_against_no_deadline_of_the_client() {
-    let (imd, store) = start_gated(Config::ephemeral().manual_clock()).await;
+    let (imd, store) = start_gated(ephemeral().manual_clock()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.hold();
     let mut bytes = crate::support::framed(&p2p(2, "m", "x"));
@@ -153,7 +152,7 @@ async fn time_that_the_store_takes_counts_against_no_deadline_of_the_client() {
 
 #[tokio::test]
 async fn a_panic_in_a_handler_ends_its_session_alone() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
     store.commit.panic();
@@ -168,7 +167,7 @@ async fn a_panic_in_a_handler_ends_its_session_alone() {
 
 #[tokio::test]
 async fn a_shutdown_flushes_the_store() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     assert_eq!(store.closes.load(Ordering::SeqCst), 0);
     soon(imd.shutdown()).await;
     assert_eq!(store.closes.load(Ordering::SeqCst), 1);
@@ -176,7 +175,7 @@ async fn a_shutdown_flushes_the_store() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
     let (imd, store) = start_gated(config).await;
     let mut ann = user(&imd, 1).await;
@@ -188,7 +187,7 @@ async fn a_shutdown_does_not_wait_for_a_hung_store_for_ever() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_hung_close_for_ever() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
     let (imd, store) = start_gated(config).await;
     store.close.hold();
@@ -199,7 +198,7 @@ async fn a_shutdown_does_not_wait_for_a_hung_close_for_ever() {
 /// When the store fails for good, the owner of the stack is told, and can still shut it down in order.
 #[tokio::test]
 async fn a_store_that_fails_for_good_is_reported_and_the_stack_can_be_shut_down() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     store.commit.fail();
     assert_eq!(ann.p2p(2, "m", "x").await.err_code, 90001);
@@ -246,7 +245,7 @@ async fn a_request_under_way_is_answered_before_a_shutdown_ends() {
 
 #[tokio::test]
 async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.http.timeout = Duration::from_secs(1);
     let (imd, store) = start_gated(config).await;
     store.commit.hold();
@@ -258,7 +257,7 @@ async fn an_http_request_that_the_store_keeps_too_long_is_answered_busy() {
 
 #[tokio::test]
 async fn a_message_that_was_not_stored_is_answered_without_a_generated_id() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let refusing = Fault::at(Site::StoreWrite).error(Code::ServerError);
     let refusing = imd.fault(refusing);
@@ -283,7 +282,7 @@ async fn a_message_that_was_not_stored_is_answered_without_a_generated_id() {
 /// A commit that takes longer than the grace period must not use up the time in which the store is closed.
 #[tokio::test]
 async fn a_commit_that_hangs_leaves_the_store_time_to_close() {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.shutdown.grace = Duration::from_millis(50);
     let (imd, store) = start_gated(config).await;
     let mut ann = user(&imd, 1).await;

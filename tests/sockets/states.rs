@@ -4,14 +4,14 @@
 //! was taken over; the commands themselves have files of their own.
 
 use bytes::{Bytes, BytesMut};
+use imd::Imd;
 use imd::config::SecondLogin;
 use imd::proto::{Base, Cmd, Error, ReqAccessServer, ReqLogout, ReqPing, ResLogout};
-use imd::{Config, Imd};
 use prost::Message;
 
 use crate::support::{
-    Wire, access, ack, framed, group_msg, login, login_with_token, p2p, ping, start, start_manual,
-    sync, until, user,
+    Wire, access, ack, addr_of, ephemeral, framed, gateway, group_msg, login, login_with_token,
+    p2p, ping, start, start_manual, sync, until, user,
 };
 
 /// A frame that a client sends, and how it is answered: the command and the code of the reply.
@@ -174,7 +174,7 @@ const ELSEWHERE: (u32, u32) = (90001, 93004);
 
 #[tokio::test]
 async fn every_command_is_answered_in_every_state() {
-    let mut config = Config::ephemeral().manual_clock();
+    let mut config = ephemeral().manual_clock();
     config.session.second_login = SecondLogin::Demote;
     let imd = start(config).await;
     for state in ["new", "refused", "logged in", "logged in twice", "demoted"] {
@@ -229,7 +229,7 @@ async fn every_command_is_answered_in_every_state() {
         }
     }
     // The gateway knows only its own command.
-    let mut wire = Wire::connect(imd.gateway_addr()).await;
+    let mut wire = Wire::connect(gateway(&imd)).await;
     for case in cases(&imd, 1) {
         wire.raw(&case.frame).await;
         let expected = match case.name {
@@ -277,7 +277,7 @@ async fn a_logout_lets_the_commands_before_it_be_carried_out_and_none_behind_it(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_taken_over_in_a_pipeline_gets_true_replies_and_then_the_reason_of_the_close()
  {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut bob = user(&imd, 3).await;
     let count = cases(&imd, 100).len();
     let mut uid = 100;
@@ -286,7 +286,7 @@ async fn a_session_that_is_taken_over_in_a_pipeline_gets_true_replies_and_then_t
         let cases = cases(&imd, uid);
         let repeated = &cases[first];
         let mut older = user(&imd, uid).await;
-        let mut newer = Wire::connect(imd.access_servers()[1].addr()).await;
+        let mut newer = Wire::connect(addr_of(&imd.access_servers()[1])).await;
         let pipeline = repeated.frame.repeat(50);
         let logging_in = framed(&login(&imd, uid));
         tokio::join!(older.try_raw(&pipeline), newer.raw(&logging_in));

@@ -5,13 +5,12 @@
 
 use std::sync::atomic::Ordering;
 
-use imd::Config;
 use imd::id::{MsgId, Uid, Version};
 use imd::proto::{Cmd, ReqSyncMsg, ResSendP2pMsg, ResSyncMsg};
 use prost::Message;
 
 use crate::support::gated_store::start_gated;
-use crate::support::{framed, p2p, start, sync, texts, user, user_with_mail, versions};
+use crate::support::{ephemeral, framed, p2p, start, sync, texts, user, user_with_mail, versions};
 
 /// Ann sends `count` messages of `size` bytes to Bob, who is offline.
 async fn send_offline(imd: &imd::Imd, count: usize, size: usize) {
@@ -24,7 +23,7 @@ async fn send_offline(imd: &imd::Imd, count: usize, size: usize) {
 
 #[tokio::test]
 async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 5, 1).await;
     let mut bob = user_with_mail(&imd, 2, (0, 5)).await;
     let page = bob.sync(0, 2).await;
@@ -54,7 +53,7 @@ async fn pages_end_by_count_and_are_followed_by_a_notify_until_the_end() {
 
 #[tokio::test]
 async fn pages_end_by_bytes_at_the_frame_limit() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 30, 10_000).await;
     let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
@@ -79,7 +78,7 @@ async fn pages_end_by_bytes_at_the_frame_limit() {
 
 #[tokio::test]
 async fn the_longest_messages_are_served_one_in_a_page() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 3, 32_768).await;
     let mut bob = user(&imd, 2).await;
     for n in 0..3 {
@@ -90,7 +89,7 @@ async fn the_longest_messages_are_served_one_in_a_page() {
 
 #[tokio::test]
 async fn a_sync_beyond_the_newest_version_starts_from_the_first_message() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 2, 1).await;
     let mut bob = user(&imd, 2).await;
     let _ = bob.notified().await;
@@ -107,7 +106,7 @@ async fn a_sync_beyond_the_newest_version_starts_from_the_first_message() {
 
 #[tokio::test]
 async fn an_empty_inbox_answers_0() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut bob = user(&imd, 2).await;
     for current in [0, -1, 5] {
         let page = bob.sync(current, 0).await;
@@ -117,7 +116,7 @@ async fn an_empty_inbox_answers_0() {
 
 #[tokio::test]
 async fn a_sync_for_another_user_is_refused_with_its_current_id() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 1, 1).await;
     let mut eve = user(&imd, 9).await;
     eve.send(&ReqSyncMsg {
@@ -141,7 +140,7 @@ async fn a_sync_for_another_user_is_refused_with_its_current_id() {
 
 #[tokio::test]
 async fn the_next_session_is_notified_of_the_read_mark() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 5, 1).await;
     for (asked, newest) in [(0, 0), (3, 3), (1, 3)] {
         let mut bob = user(&imd, 2).await;
@@ -165,7 +164,7 @@ async fn the_next_session_is_notified_of_the_read_mark() {
 /// The client syncs from the currentID of the last frame and keeps nothing else, as existing clients do.
 #[tokio::test]
 async fn a_client_that_only_follows_notifies_sees_each_message_once() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 20, 9_000).await;
     let mut bob = user(&imd, 2).await;
     let mut ann = user(&imd, 1).await;
@@ -185,7 +184,7 @@ async fn a_client_that_only_follows_notifies_sees_each_message_once() {
 
 #[tokio::test]
 async fn a_sync_sees_the_sends_before_it_in_the_same_read() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     let mut bytes = crate::support::framed(&p2p(1, "a", "first"));
     bytes.extend_from_slice(&crate::support::framed(&p2p(1, "b", "second")));
@@ -239,7 +238,7 @@ async fn a_page_that_would_miss_the_frame_by_a_few_bytes_ends_earlier() {
 /// The read mark is stored together with the messages of the same read.
 #[tokio::test]
 async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
-    let imd = start(Config::ephemeral()).await;
+    let imd = start(ephemeral()).await;
     send_offline(&imd, 4, 1).await;
     // The sync may name the UID or leave it out.
     for (uid, read) in [(2, 1), (0, 3)] {
@@ -262,7 +261,7 @@ async fn a_sync_behind_a_send_in_one_segment_moves_the_read_mark() {
 
 #[tokio::test]
 async fn a_page_too_long_for_a_frame_is_answered_with_the_error_of_the_command() {
-    let (imd, store) = start_gated(Config::ephemeral()).await;
+    let (imd, store) = start_gated(ephemeral()).await;
     let mut ann = user(&imd, 1).await;
     for n in 0..3 {
         let sent = ann.p2p(2, &format!("{n}"), &"x".repeat(32_000)).await;

@@ -7,10 +7,10 @@ use imd::proto::{Base, Cmd, Error, ReqLogout};
 use prost::Message;
 use tokio::runtime::Handle;
 
-use crate::support::{Wire, access, login, ping, soon, start, until, user};
+use crate::support::{Wire, access, addr_of, ephemeral, login, ping, soon, start, until, user};
 
 fn with(second_login: SecondLogin) -> Config {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.session.second_login = second_login;
     config
 }
@@ -20,7 +20,7 @@ async fn close_tells_the_older_session_and_closes_it() {
     let imd = start(with(SecondLogin::Close)).await;
     let mut older = user(&imd, 1).await;
     // The newer session is on another access server: a user has one session on the whole stack.
-    let mut newer = Wire::connect(imd.access_servers()[1].addr()).await;
+    let mut newer = Wire::connect(addr_of(&imd.access_servers()[1])).await;
     newer.login(&imd, 1).await;
     assert_eq!(
         older.error(Cmd::ErrServer, 93004).await,
@@ -109,7 +109,7 @@ async fn one_session_remains_of_many_concurrent_logins() {
     let imd = start(with(SecondLogin::Close)).await;
     let mut wires = Vec::new();
     for n in 0..20 {
-        wires.push(Wire::connect(imd.access_servers()[n % 3].addr()).await);
+        wires.push(Wire::connect(addr_of(&imd.access_servers()[n % 3])).await);
     }
     for wire in &mut wires {
         wire.send(&login(&imd, 1)).await;
@@ -157,7 +157,7 @@ async fn a_storm_of_logins_leaves_one_session_for_each_user() {
     let addrs: Vec<_> = imd
         .access_servers()
         .iter()
-        .map(|server| server.addr())
+        .map(|server| addr_of(server))
         .collect();
     let clients: Vec<_> = (0..48)
         .map(|client| {

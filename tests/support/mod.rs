@@ -2,6 +2,10 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `transport` | [`Transport`]: TCP, TLS, WebSocket or WSS, the parameter of a run |
+//! | `connection` | the halves of a connection by the run's transport |
+//! | `link`, `tls` | the bytes of a connection, within TLS or not |
+//! | `websocket` | the translation between frames with a length and WebSocket frames |
 //! | `wire` | [`Wire`]: a connection that sends and reads frames, whole or cut, valid or not |
 //! | `request` | the requests of the wire contract |
 //! | `http` | [`Http`]: a connection that speaks HTTP, as a request and its answer or as bytes |
@@ -15,16 +19,23 @@
 //! they need. Tests that look at no bytes use `imd::Client`.
 
 pub mod chance;
+mod connection;
 pub mod gated_store;
 pub mod hooked_store;
 pub mod http;
+mod link;
 pub mod ports;
 mod request;
+#[cfg(feature = "tls")]
+mod tls;
+pub mod transport;
+mod websocket;
 mod wire;
 
 pub use http::{Http, http, post};
 pub use request::{ack, group_msg, login, login_with_token, p2p, ping, sync};
-pub use wire::{Wire, framed, raw_frame};
+pub use transport::Transport;
+pub use wire::{Wire, counted_bytes, framed, raw_frame};
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -32,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imd::access::AccessServer;
-use imd::proto::{OffsetMsg, ReqSyncMsg, ResSyncMsg};
+use imd::proto::{OffsetMsg, ReqSyncMsg, ResSelectAccessServerForClient, ResSyncMsg};
 use imd::session::Session;
 use imd::{Config, Imd};
 use tokio::net::TcpStream;
@@ -57,6 +68,27 @@ pub async fn until(condition: impl Fn() -> bool) {
     .await;
 }
 
+/// Returns a config like [`Config::ephemeral`] whose servers take clients of this run's transport.
+pub fn ephemeral() -> Config {
+    for_this_run(Config::ephemeral())
+}
+
+/// Returns a config whose servers also take clients of this run's transport.
+pub fn for_this_run(mut config: Config) -> Config {
+    if Transport::of_this_run().is_websocket() {
+        config.with_websockets();
+    }
+    #[cfg(feature = "tls")]
+    if Transport::of_this_run().is_tls() {
+        let certificate = tls::certificate();
+        config.tls.cert = Some(certificate.cert);
+        config.tls.key = Some(certificate.key);
+        // The requests of HTTP are without TLS in every run.
+        config.tls.plain = true;
+    }
+    config
+}
+
 /// Starts a stack.
 pub async fn start(config: Config) -> Imd {
     Imd::start(config).await.unwrap()
@@ -64,7 +96,7 @@ pub async fn start(config: Config) -> Imd {
 
 /// Starts a stack on a manual clock.
 pub async fn start_manual() -> Imd {
-    start(Config::ephemeral().manual_clock()).await
+    start(ephemeral().manual_clock()).await
 }
 
 /// Returns whether nothing listens at this address.
@@ -82,20 +114,50 @@ pub async fn refuses(addr: SocketAddr) -> bool {
 
 /// Returns a config whose ports no other program is given while this stack does not listen on them.
 pub fn quiet_ports() -> Config {
-    let mut config = Config::ephemeral();
+    let mut config = ephemeral();
     config.gateway.listen = ports::reserved();
+    config.gateway.ws_listen = config.gateway.ws_listen.map(|_| ports::reserved());
     config.http.user_listen = ports::reserved();
     config.http.group_listen = ports::reserved();
     config.admin.listen = ports::reserved();
     for server in &mut config.access.0 {
         server.listen = ports::reserved();
+        server.ws_listen = server.ws_listen.map(|_| ports::reserved());
     }
     config
 }
 
-/// Returns the address of the first access server.
+/// Returns the address of an access server for this run's transport.
+pub fn addr_of(server: &AccessServer) -> SocketAddr {
+    match Transport::of_this_run().is_websocket() {
+        true => server.ws_addr().expect("a config of `ephemeral`"),
+        false => server.addr(),
+    }
+}
+
+/// Returns the address of the first access server for this run's transport.
 pub fn access(imd: &Imd) -> SocketAddr {
-    imd.access_servers()[0].addr()
+    addr_of(&imd.access_servers()[0])
+}
+
+/// Returns the address of the gateway for this run's transport.
+pub fn gateway(imd: &Imd) -> SocketAddr {
+    match Transport::of_this_run().is_websocket() {
+        true => imd.gateway_ws_addr().expect("a config of `ephemeral`"),
+        false => imd.gateway_addr(),
+    }
+}
+
+/// Returns the address that a gateway has handed out for this run's transport.
+pub fn addr_in(reply: &ResSelectAccessServerForClient) -> SocketAddr {
+    match Transport::of_this_run().is_websocket() {
+        true => {
+            // It is not wss://, since these servers also take clients without TLS.
+            let addr = reply.ws_addr.strip_prefix("ws://");
+            addr.expect("the URL of a WebSocket").parse().unwrap()
+        }
+        false => reply.addr.parse().unwrap(),
+    }
 }
 
 /// Logs a user in on the first access server. A notify follows if the inbox holds something unread.

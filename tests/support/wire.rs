@@ -1,8 +1,10 @@
 //! A client of the wire contract that looks at frames: it can cut them, damage them, send many at once, and leave
 //! answers unread.
 //!
-//! Serves every suite that tests the servers through a socket. Tests that need none of this use `imd::Client`.
+//! Serves every suite that tests the servers through a socket. Frames have their length before them here, by whatever
+//! [transport](super::Transport) they go. Tests that need none of this use `imd::Client`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -16,44 +18,65 @@ use imd::proto::{
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::FramedRead;
 
+use super::connection::{Incoming, Outgoing, split};
+use super::transport::Transport;
+use super::websocket::header_len;
 use super::{ack, group_msg, login, p2p, ping, post, soon, sync};
 
 /// A connection to a gateway or an access server.
 ///
 /// Every wait of it fails the test after [`PATIENCE`](super::PATIENCE).
 pub struct Wire {
-    pub frames: FramedRead<OwnedReadHalf, FrameCodec>,
-    pub out: OwnedWriteHalf,
+    pub frames: FramedRead<Incoming, FrameCodec>,
+    pub out: Outgoing,
 }
 
 /// Opening, and sending.
 impl Wire {
+    /// Connects to an address of [`super`] for this transport. Waits until the connection is open for frames, or has ended.
     pub async fn connect(addr: SocketAddr) -> Wire {
-        Wire::over(soon(TcpStream::connect(addr)).await.unwrap())
+        Wire::over(soon(TcpStream::connect(addr)).await.unwrap()).await
     }
 
     /// Takes over a connection, such as one whose socket has options of its own.
-    pub fn over(stream: TcpStream) -> Wire {
+    pub async fn over(stream: TcpStream) -> Wire {
+        let mut wire = Wire::unopened(stream).await;
+        soon(wire.frames.get_mut().opened()).await;
+        wire
+    }
+
+    /// Connects to a server that need not answer, such as one that is paused.
+    pub async fn knock(addr: SocketAddr) -> Wire {
+        Wire::unopened(soon(TcpStream::connect(addr)).await.unwrap()).await
+    }
+
+    async fn unopened(stream: TcpStream) -> Wire {
         // Fails on some systems if the server has reset the connection already. The first read reports that.
         let _ = stream.set_nodelay(true);
-        let (read, out) = stream.into_split();
+        let (incoming, mut out) = split(stream);
+        // This fails on a connection that has been reset too.
+        let _ = soon(out.flush()).await;
         Wire {
-            frames: FramedRead::new(read, FrameCodec),
+            frames: FramedRead::new(incoming, FrameCodec),
             out,
         }
     }
 
     /// Sends bytes as they are.
     pub async fn raw(&mut self, bytes: &[u8]) {
-        soon(self.out.write_all(bytes)).await.unwrap();
+        soon(self.write(bytes)).await.unwrap();
     }
 
     /// Sends bytes. Returns false if the server has closed the connection.
     pub async fn try_raw(&mut self, bytes: &[u8]) -> bool {
-        soon(self.out.write_all(bytes)).await.is_ok()
+        soon(self.write(bytes)).await.is_ok()
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.out.write_all(bytes).await?;
+        self.out.flush().await
     }
 
     /// Sends a message as a frame.
@@ -70,9 +93,12 @@ impl Wire {
         self.raw(&bytes).await;
     }
 
-    /// Ends the writing side.
+    /// Ends the writing side. Before it, a WebSocket is closed and TLS is ended, unless the server has closed the connection.
     pub async fn end(&mut self) {
-        self.out.shutdown().await.unwrap();
+        match soon(self.out.shutdown()).await {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            ended => ended.unwrap(),
+        }
     }
 }
 
@@ -158,11 +184,32 @@ impl Wire {
         rest
     }
 
-    /// Waits until the server closes in an orderly way: by a FIN, not by a reset.
+    /// Waits until the server closes in an orderly way: by a FIN, not by a reset. Before it, TLS is ended and a WebSocket is
+    /// closed.
     pub async fn finished(&mut self) {
         let end = soon(self.frames.next()).await;
         assert!(end.is_none(), "instead of a FIN: {end:?}");
-        // A reset behind the FIN would have destroyed what was not read yet.
+        self.check_no_error();
+        let has_close_frame = self.frames.get_ref().close_code().is_some();
+        let is_websocket = Transport::of_this_run().is_websocket();
+        assert_eq!(has_close_frame, is_websocket, "whether a close frame came");
+    }
+
+    /// Waits for a FIN, as [`finished`](Self::finished) does, of a server that says nothing before it: after some faults it
+    /// neither ends TLS nor closes a WebSocket.
+    pub async fn cut_off(&mut self) {
+        match soon(self.frames.next()).await {
+            None => {}
+            // The end of the TCP connection without that of TLS.
+            Some(Err(CodecError::Io(error))) if error.kind() == ErrorKind::UnexpectedEof => {}
+            end => panic!("instead of a FIN: {end:?}"),
+        }
+        self.check_no_error();
+        assert_eq!(self.frames.get_ref().close_code(), None);
+    }
+
+    /// Checks that no reset came behind a FIN. It would have destroyed what was not read yet.
+    fn check_no_error(&self) {
         let error = self.out.as_ref().take_error().unwrap();
         assert!(error.is_none(), "after the FIN: {error:?}");
     }
@@ -173,7 +220,7 @@ impl Wire {
         let Some(Err(CodecError::Io(error))) = end else {
             panic!("instead of a reset: {end:?}");
         };
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
 
@@ -232,4 +279,14 @@ pub fn raw_frame(message: &[u8]) -> Vec<u8> {
     let mut frame = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
     frame.extend_from_slice(message);
     frame
+}
+
+/// Returns how many bytes a message takes in the counts of this run's transport, which leave the mask out.
+pub fn counted_bytes(message: &impl Payload) -> u64 {
+    let frame = framed(message);
+    let longer = match Transport::of_this_run().is_websocket() {
+        true => header_len(frame.len() - 2) - 2,
+        false => 0,
+    };
+    (frame.len() + longer) as u64
 }

@@ -66,7 +66,7 @@ impl PipelinedConnection {
     /// Connects to an access server.
     pub async fn connect(addr: SocketAddr) -> Result<Self, SessionEnd> {
         Ok(PipelinedConnection {
-            wire: Wire::over(TcpStream::connect(addr).await?),
+            wire: Wire::over(TcpStream::connect(addr).await?).await,
             queued: BytesMut::new(),
         })
     }

@@ -1,0 +1,42 @@
+//! Runs this suite over every other transport.
+//!
+//! `cargo test` runs each test over TCP without TLS, and here once more over each other transport, in a process of its own.
+//! To run tests over one of them, set the variable: `TEST_TRANSPORT=ws cargo test --test lab matrix`.
+
+use crate::support::Transport;
+
+/// The tests that run over TCP without TLS only, each with the reason.
+const ONCE: &[(&str, &str)] = &[
+    ("admin::", "the admin API has no frames"),
+    ("admin_hosts::", "the admin API has no frames"),
+    ("bad_snapshots::", "the admin API has no frames"),
+    ("console::", "the admin API has no frames"),
+    ("described::", "the admin API has no frames"),
+    ("lists::", "the admin API has no frames"),
+    (
+        "scenarios::",
+        "shows the client of the library, which is told the transport by a URL",
+    ),
+];
+
+#[test]
+fn the_list_of_tests_that_run_once_is_up_to_date() {
+    crate::support::transport::check_once(ONCE);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn every_test_passes_over_tls() {
+    Transport::Tls.run_suite(ONCE);
+}
+
+#[test]
+fn every_test_passes_over_a_websocket() {
+    Transport::WebSocket.run_suite(ONCE);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn every_test_passes_over_a_websocket_within_tls() {
+    Transport::Wss.run_suite(ONCE);
+}
