@@ -9,6 +9,7 @@ mod store;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imd::{Config, Imd};
 use rand::rngs::StdRng;
@@ -55,7 +56,9 @@ impl Simulation {
             .enable_all()
             .build()
             .unwrap();
-        let config = Config::ephemeral();
+        let mut config = Config::ephemeral();
+        // The notify of a login tells the read mark, which the checker needs before the first page.
+        config.session.first_notify = Duration::ZERO;
         let store = Arc::clone(&self.store);
         let imd = server
             .block_on(Imd::start_with_store(config, store))

@@ -109,7 +109,11 @@ impl Folder {
         // strace names files by their real paths.
         let root = root.canonicalize()?;
         let config = root.join("imd.toml");
-        let mut text = format!("[store]\nsync = \"{}\"\n", setup.sync);
+        // The notify of a login tells the read mark, which the checker needs before the first page.
+        let mut text = format!(
+            "session.first_notify = \"0s\"\n[store]\nsync = \"{}\"\n",
+            setup.sync
+        );
         if setup.has_small_buffer {
             text += &format!("buffer = {SMALL_BUFFER}\n");
         }
