@@ -18,9 +18,9 @@ use super::Pages;
 use crate::clock::running;
 use crate::codec::Framing;
 use crate::proto::{Code, Reply};
-use crate::session::{ListenerContext, Pause};
+use crate::session::{ListenerContext, Pause, SessionManager};
 use crate::tls::{self, Acceptor};
-use crate::transport::{Transport, UpgradeError, upgrade};
+use crate::transport::{FailedUpgrade, Transport, UpgradeError, upgrade};
 
 /// How long a client whose handshake has failed may take to read why, in real time.
 const LINGER: Duration = Duration::from_secs(1);
@@ -41,7 +41,14 @@ enum HandshakeError {
     #[error(transparent)]
     Tls(#[from] tls::HandshakeError),
     #[error(transparent)]
-    Upgrade(#[from] UpgradeError),
+    Upgrade(UpgradeError),
+}
+
+/// A handshake that has failed, and what its client is still told.
+struct Failed {
+    error: HandshakeError,
+    /// The connection and the last bytes for it. None if nothing reaches the client any more.
+    last: Option<(Transport, BytesMut)>,
 }
 
 impl HandshakeError {
@@ -85,45 +92,75 @@ impl Handshake {
         context: &ListenerContext<H>,
     ) -> Option<Transport> {
         let manager = &context.manager;
-        let mut deadline = manager.clock().ticks(manager.deadlines().half_frame);
-        let steps = unless_paused(manager.pause_state(), self.steps(stream));
+        let steps = unless_paused(manager.pause_state(), self.steps(stream, context.framing));
         let done = tokio::select! {
             biased;
             () = manager.tasks().shutdown_begun() => return None,
             done = steps => done,
-            _ = deadline.tick() => Err(HandshakeError::TooSlow),
+            () = deadline_missed(manager) => Err(Failed { error: HandshakeError::TooSlow, last: None }),
         };
-        let error = match done {
+        let Failed { error, last } = match done {
             Ok(transport) => return Some(transport),
-            Err(error) => error,
+            Err(failed) => failed,
         };
         context.connection_counts.handshake_failed(error.label());
         note_failure(peer, &error);
-        if let HandshakeError::Tls(tls::HandshakeError {
-            failure,
-            stream: Some(stream),
-            ..
-        }) = error
-        {
-            let answer = match failure {
-                tls::HandshakeFailure::Plain => needs_tls(context.framing),
-                _ => BytesMut::new(),
-            };
+        if let Some((transport, last)) = last {
             tokio::select! {
                 () = manager.tasks().shutdown_begun() => {}
-                _ = running::timeout(LINGER, say_last(stream.into(), &answer)) => {}
+                _ = running::timeout(LINGER, say_last(transport, &last)) => {}
             }
         }
         None
     }
 
-    async fn steps(&self, stream: TcpStream) -> Result<Transport, HandshakeError> {
-        let transport = Transport::from(self.acceptor.accept(stream).await?);
+    async fn steps(&self, stream: TcpStream, framing: Framing) -> Result<Transport, Failed> {
+        let accepted = self.acceptor.accept(stream).await;
+        let transport = Transport::from(accepted.map_err(|error| Failed::tls(error, framing))?);
         let Some(pages) = &self.websocket else {
             return Ok(transport);
         };
-        let socket = upgrade(transport, |headers| pages.check(headers)).await?;
-        Ok(Transport::WebSocket(Box::new(socket)))
+        let upgraded = upgrade(transport, |headers| pages.check(headers)).await;
+        Ok(Transport::WebSocket(Box::new(
+            upgraded.map_err(Failed::upgrade)?,
+        )))
+    }
+}
+
+impl Failed {
+    fn tls(mut error: tls::HandshakeError, framing: Framing) -> Self {
+        let answer = match error.failure {
+            tls::HandshakeFailure::Plain => needs_tls(framing),
+            _ => BytesMut::new(),
+        };
+        let stream = error.stream.take();
+        Failed {
+            last: stream.map(|stream| (stream.into(), answer)),
+            error: error.into(),
+        }
+    }
+
+    fn upgrade(FailedUpgrade { error, transport }: FailedUpgrade) -> Self {
+        Failed {
+            last: Some((transport, error.answer())),
+            error: HandshakeError::Upgrade(error),
+        }
+    }
+}
+
+/// Waits until a handshake that begins now has taken too long. During a pause of the server the time does not count.
+async fn deadline_missed(manager: &SessionManager) {
+    let pause = manager.pause_state();
+    loop {
+        let mut deadline = manager.clock().ticks(manager.deadlines().half_frame);
+        tokio::select! {
+            biased;
+            () = pause.paused() => {}
+            _ = deadline.tick() => return,
+        }
+        // Dropped before the wait: an advance of a manual clock waits for the owner of each timer.
+        drop(deadline);
+        pause.resumed().await;
     }
 }
 

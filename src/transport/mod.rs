@@ -28,7 +28,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::tls::{MaybeTls, ServerStream};
 pub use tcp::discard;
-pub use websocket::{End, UpgradeError, WebSocket, upgrade};
+pub use websocket::{End, FailedUpgrade, UpgradeError, WebSocket, upgrade};
 
 /// One connection, by what carries its bytes.
 #[derive(Debug)]

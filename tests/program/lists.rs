@@ -186,7 +186,7 @@ fn a_stack_is_waited_for_until_it_is_ready() {
         "{error}"
     );
     // An error that no wait can mend is reported at once.
-    imd(&["ready", "--wait", "60s", "--admin", "https://127.0.0.1:1"]).failed(64);
+    imd(&["ready", "--wait", "60s", "--admin", "ftp://127.0.0.1:1"]).failed(64);
     imd(&["ready", "--wait", "60s", "--config", "/no/such.toml"]).failed(64);
 }
 

@@ -209,8 +209,8 @@ fn errors_tell_what_is_missing_and_what_to_do() {
         error.contains("http://127.0.0.1:1/x/user/register"),
         "{error}"
     );
-    let error = imd(&["register", "--uid", "1", "--user-api", "https://x"]).failed(64);
-    assert!(error.contains("no URL"), "{error}");
+    let error = imd(&["register", "--uid", "1", "--user-api", "ftp://x"]).failed(64);
+    assert!(error.contains("no scheme"), "{error}");
     let daemon = Daemon::start(&[]);
     let wrong = daemon.addresses().gateway;
     let url = format!("http://{wrong}");

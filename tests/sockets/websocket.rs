@@ -193,6 +193,47 @@ async fn a_handshake_that_does_not_end_is_closed_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_pause_of_the_server_does_not_count_against_a_handshake() {
+    let mut config = with_websockets().manual_clock();
+    config.session.half_frame = Duration::from_secs(10);
+    let imd = start(config).await;
+    let server = &imd.access_servers()[0];
+    let addr = server.ws_addr().unwrap();
+    let mut slow = TcpStream::connect(addr).await.unwrap();
+    slow.write_all(b"GET / HT").await.unwrap();
+    // It has been accepted once a later client is served.
+    let mut ann = open(addr).await;
+    send(&mut ann, &login(&imd, 1)).await;
+    assert_eq!(error(&mut ann).await, (20001, 0));
+    server.pause().await;
+    soon(imd.clock().advance(Duration::from_secs(60))).await;
+    server.resume().await;
+    slow.write_all(b"TP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon(slow.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_is_counted_by_its_reason_while_its_client_stays() {
+    let imd = start(with_websockets()).await;
+    let addr = imd.gateway_ws_addr().unwrap();
+    let mut stays = TcpStream::connect(addr).await.unwrap();
+    let byte_by_byte = b"GET /chat HTTP/1.1\r\nHost: x\r\n\r\n";
+    for byte in byte_by_byte {
+        stays.write_all(&[*byte]).await.unwrap();
+    }
+    let mut answer = vec![0; 12];
+    soon(stays.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 404");
+    let counted = "imd_handshake_failures_total{server=\"gateway\",reason=\"wrong_path\"} 1";
+    let text = imd
+        .metrics()
+        .text(&prometheus_client::registry::Registry::default());
+    assert!(text.unwrap().contains(counted));
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_count_as_no_frame() {
     let imd = start(with_websockets()).await;
     let mut socket = open_access(&imd).await;

@@ -16,7 +16,7 @@
 mod tests;
 mod upgrade;
 
-pub use upgrade::{UpgradeError, upgrade};
+pub use upgrade::{FailedUpgrade, UpgradeError, upgrade};
 
 use std::io::{self, Cursor, Read, Write};
 use std::task::{Context, Poll, ready};
@@ -100,7 +100,8 @@ impl WebSocket {
     pub fn new(inner: Transport, raw: BytesMut) -> Self {
         WebSocket {
             inner,
-            raw,
+            // An empty buffer is given back: a client that sends nothing must not hold one.
+            raw: if raw.is_empty() { BytesMut::new() } else { raw },
             incomplete: None,
             max_message: MAX_FRAME,
             control: BytesMut::new(),
@@ -230,10 +231,24 @@ impl WebSocket {
 
     /// Returns what is wrong with a frame, as far as its header tells and the state machine would find out only at its end.
     fn wrong(&self, header: &FrameHeader, len: u64, incomplete: Option<u64>) -> Option<Wrong> {
+        let protocol = |text: &str| Some(Wrong::Violation(CloseCode::Protocol, text.to_owned()));
+        if header.mask.is_none() {
+            return protocol("a client masks its frames");
+        }
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return protocol(
+                "a reserved bit is set: no extension, such as compression, was agreed on",
+            );
+        }
         match header.opcode {
-            OpCode::Control(_) if len > MAX_CONTROL => {
-                let text = format!("a control frame has {len} bytes, at most {MAX_CONTROL}");
-                Some(Wrong::Violation(CloseCode::Protocol, text))
+            OpCode::Control(_) if len > MAX_CONTROL => protocol(&format!(
+                "a control frame has {len} bytes, at most {MAX_CONTROL}"
+            )),
+            OpCode::Data(Data::Continue) if incomplete.is_none() => {
+                protocol("a fragment continues no message")
+            }
+            OpCode::Data(Data::Text | Data::Binary) if incomplete.is_some() => {
+                protocol("a message begins within another one")
             }
             OpCode::Data(Data::Text) => {
                 let text = "imd takes binary messages, each with one protobuf message".into();
@@ -310,6 +325,7 @@ impl WebSocket {
             close_frame: close_frame(code, text),
         }));
         self.raw = BytesMut::new();
+        self.incomplete = None;
     }
 }
 

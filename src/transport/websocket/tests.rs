@@ -135,9 +135,20 @@ async fn a_broken_rule_ends_the_socket_with_the_code_for_it() {
     compressed[0] |= 0x40;
     let long_control = frame(PING, true, &[0; 126]);
     let bad_utf8 = [&1000_u16.to_be_bytes()[..], &[0xff]].concat();
-    let cases: [(&str, Vec<u8>, u16); 12] = [
+    // What its header shows is refused by the header alone.
+    let unmasked_header = vec![0x82, 126, 0xea, 0x60];
+    let compressed_header = vec![0xc2, 0xfe, 0xea, 0x60, 0, 0, 0, 0];
+    let long = vec![0; 60_000];
+    let cases: [(&str, Vec<u8>, u16); 15] = [
         ("unmasked", unmasked, 1002),
+        ("an unmasked header", unmasked_header, 1002),
         ("compressed", compressed, 1002),
+        ("a compressed header", compressed_header, 1002),
+        (
+            "two long messages, one within the other",
+            [frame(BINARY, false, &long), frame(BINARY, true, &long)].concat(),
+            1002,
+        ),
         ("text", frame(OpCode::Data(Data::Text), true, b"{}"), 1003),
         ("opcode 3", vec![0x83, 0x80, 0, 0, 0, 0], 1002),
         ("opcode 11", vec![0x8b, 0x80, 0, 0, 0, 0], 1002),
@@ -165,6 +176,10 @@ async fn a_broken_rule_ends_the_socket_with_the_code_for_it() {
         assert_eq!(read(&mut socket).await.unwrap(), Vec::<Vec<u8>>::new());
         assert_eq!(socket.end(), Some(End::Violated), "{what}");
         assert_eq!(closed_with(&socket).0, code, "{what}");
+        assert!(
+            socket.incomplete.is_none() && socket.raw.capacity() == 0,
+            "{what}"
+        );
     }
 }
 

@@ -21,8 +21,20 @@ use crate::transport::Transport;
 /// The longest request that is read, in bytes. The cookies of a page's host come with it.
 const MAX_REQUEST: usize = 16 * 1024;
 
+/// The end of a request's head.
+const END: &[u8] = b"\r\n\r\n";
+
 /// The subprotocol of the binary messages. A client need not name it.
 const SUBPROTOCOL: &str = "imd";
+
+/// A connection that did not become a WebSocket.
+#[derive(Debug)]
+pub struct FailedUpgrade {
+    /// Why.
+    pub error: UpgradeError,
+    /// The connection. If the client was refused, it waits for the [answer](UpgradeError::answer).
+    pub transport: Transport,
+}
 
 /// Why a connection did not become a WebSocket.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +42,7 @@ pub enum UpgradeError {
     /// The connection has ended or broken before the request was complete.
     #[error("the connection ended before its upgrade: {0}")]
     Broken(#[from] io::Error),
-    /// The request was refused. The client was told why.
+    /// The request was refused.
     #[error("{why}")]
     Refused {
         /// The reason as a label of metrics.
@@ -51,6 +63,14 @@ impl UpgradeError {
         }
     }
 
+    /// Returns what the client is told; nothing if its connection has broken.
+    pub fn answer(&self) -> BytesMut {
+        match self {
+            UpgradeError::Broken(_) => BytesMut::new(),
+            UpgradeError::Refused { status, why, .. } => refusal(*status, why).as_slice().into(),
+        }
+    }
+
     /// Returns the reason as a label of metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -60,33 +80,24 @@ impl UpgradeError {
     }
 }
 
-/// Reads the request of a client that wants a WebSocket, and answers it. `check_page` looks at the headers that a browser adds,
-/// and returns why the page may not open one.
+/// Reads the request of a client that wants a WebSocket, and accepts it. `check_page` looks at the headers that a browser adds, and
+/// returns why the page may not open one.
 ///
 /// # Errors
 ///
-/// [`UpgradeError`]. A request that was refused has been answered.
+/// [`FailedUpgrade`]. Nothing was answered then.
 pub async fn upgrade(
     mut transport: Transport,
     check_page: impl Fn(&HeaderMap) -> Result<(), String>,
-) -> Result<WebSocket, UpgradeError> {
+) -> Result<WebSocket, FailedUpgrade> {
     let mut received = BytesMut::new();
-    let answered = answer_request(&mut transport, &mut received, check_page).await;
-    match answered {
-        Ok(response) => {
-            transport.write_all(&response).await?;
-            Ok(WebSocket::new(transport, received))
-        }
-        Err(error) => {
-            if let UpgradeError::Refused { status, why, .. } = &error {
-                transport.write_all(&refusal(*status, why)).await?;
-                transport.close_writing().await?;
-                // Closing over unread input would reset the connection, and the client would not see the answer. The deadline
-                // of the handshake bounds this.
-                transport.drain().await?;
-            }
-            Err(error)
-        }
+    let accepted = async {
+        let response = answer_request(&mut transport, &mut received, check_page).await?;
+        Ok(transport.write_all(&response).await?)
+    };
+    match accepted.await {
+        Ok(()) => Ok(WebSocket::new(transport, received)),
+        Err(error) => Err(FailedUpgrade { error, transport }),
     }
 }
 
@@ -111,12 +122,21 @@ async fn read_request(
     transport: &mut Transport,
     received: &mut BytesMut,
 ) -> Result<Request, UpgradeError> {
+    // Bytes that are no HTTP are refused early. A request whose end is not there yet is parsed again only when twice as much of
+    // it has arrived, so that one which comes byte by byte costs no more than its length.
+    let (mut seen, mut next_look) = (0_usize, 1);
     loop {
-        // A request that has no head yet is looked at again as a whole: it is short.
-        let parsed = Request::try_parse(received).map_err(|error| unreadable(&error))?;
-        if let Some((len, request)) = parsed {
-            received.advance(len);
-            return Ok(request);
+        // The end may have begun in what was there before.
+        let new = received.get(seen.saturating_sub(END.len() - 1)..);
+        let has_end = new.is_some_and(|new| new.windows(END.len()).any(|bytes| bytes == END));
+        seen = received.len();
+        if has_end || seen >= next_look {
+            next_look = 2 * seen;
+            let parsed = Request::try_parse(received).map_err(|error| unreadable(&error))?;
+            if let Some((len, request)) = parsed {
+                received.advance(len);
+                return Ok(request);
+            }
         }
         if received.len() >= MAX_REQUEST {
             return Err(UpgradeError::refused(
@@ -201,16 +221,18 @@ fn choose_subprotocol(headers: &HeaderMap, response: &mut Response) -> Result<()
 /// Returns the response that refuses a request.
 fn refusal(status: StatusCode, why: &str) -> Vec<u8> {
     let reason = status.canonical_reason().unwrap_or_default();
-    let upgrade = match status {
-        StatusCode::UPGRADE_REQUIRED => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-        _ => "",
+    let connection = match status {
+        StatusCode::UPGRADE_REQUIRED => {
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close"
+        }
+        _ => "Connection: close",
     };
     let allow = match status {
         StatusCode::METHOD_NOT_ALLOWED => "Allow: GET\r\n",
         _ => "",
     };
     format!(
-        "HTTP/1.1 {} {reason}\r\n{upgrade}{allow}Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        "HTTP/1.1 {} {reason}\r\n{connection}\r\n{allow}Content-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {}\r\n\r\n{why}\n",
         status.as_u16(),
         why.len() + 1
