@@ -25,24 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects clients. By default, servers with TLS need a certificate whose issuer the system trusts, or the local CA of this
 /// user.
-///
-/// ```
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use imd::client::Connector;
-///
-/// let folder = tempfile::tempdir()?; // in place of the user's own CA
-/// let mut config = imd::Config::ephemeral();
-/// config.tls.local_ca = true;
-/// config.tls.ca_dir = Some(folder.path().into());
-/// let imd = imd::Imd::start(config).await?;
-///
-/// let connector = Connector::trusting(&std::fs::read(imd.ca_certificate().ok_or("no CA")?)?)?;
-/// let mut alice = connector.connect(format!("tls://{}", imd.gateway_addr())).await?;
-/// alice.login(1, &imd.token(1)).await?;
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Connector {
     /// None for the default, which is read from the system at each connect.
@@ -52,6 +34,24 @@ pub struct Connector {
 
 impl Connector {
     /// Creates a connector that also trusts the issuers in `pem`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use imd::client::Connector;
+    ///
+    /// let folder = tempfile::tempdir()?; // in place of the user's own CA
+    /// let mut config = imd::Config::ephemeral();
+    /// config.tls.local_ca = true;
+    /// config.tls.ca_dir = Some(folder.path().into());
+    /// let imd = imd::Imd::start(config).await?;
+    ///
+    /// let connector = Connector::trusting(&std::fs::read(imd.ca_certificate().ok_or("no CA")?)?)?;
+    /// let mut alice = connector.connect(format!("tls://{}", imd.gateway_addr())).await?;
+    /// alice.login(1, &imd.token(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
