@@ -54,7 +54,7 @@ pub use error::ConfigError;
 pub use fixtures::{Group, User};
 pub use host::{BadHost, Host};
 pub use listen::{BadListen, ListenHost};
-pub use origin::ANY_ORIGIN;
+pub use origin::{ANY_ORIGIN, Origins};
 pub use provenance::{Provenance, Provenances};
 pub use quirks::Quirks;
 pub use roles::{Role, Roles};
@@ -495,6 +495,26 @@ impl Config {
         if self.admin.token.is_some() {
             self.admin.listen = host.at(self.admin.listen.port());
         }
+    }
+
+    /// Returns every listener of this config, as its dotted key and its address. A listener that is off is left out.
+    pub(crate) fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let mut listeners = vec![
+            ("gateway.listen".to_owned(), self.gateway.listen),
+            ("http.user_listen".to_owned(), self.http.user_listen),
+            ("http.group_listen".to_owned(), self.http.group_listen),
+        ];
+        if self.admin.enabled {
+            listeners.push(("admin.listen".to_owned(), self.admin.listen));
+        }
+        let ws = self.gateway.ws_listen;
+        listeners.extend(ws.map(|addr| ("gateway.ws_listen".to_owned(), addr)));
+        for (index, server) in self.access.0.iter().enumerate() {
+            listeners.push((format!("access.{index}.listen"), server.listen));
+            let ws = server.ws_listen;
+            listeners.extend(ws.map(|addr| (format!("access.{index}.ws_listen"), addr)));
+        }
+        listeners
     }
 
     /// Returns the address of every listener of this config that clients of the stack use: those of the gateway, of the

@@ -1,13 +1,44 @@
 //! `http.cors_origins`: the origins whose pages may use the HTTP API of the stack.
 //!
-//! Serves the module `http`, which compares the text of an origin with that of the header `Origin`. So an origin has to be
-//! written exactly as browsers write it, and any other form of it is an error that says how they do.
+//! Serves the HTTP API and the listeners of WebSockets, which compare the text of an origin with that of the header `Origin`.
+//! So an origin has to be written exactly as browsers write it, and any other form of it is an error that says how they do.
 
 use super::error::{Invalid, ensure};
 use super::{Host, Http};
 
 /// The entry of `http.cors_origins` that stands for every origin, and for pages that have none of their own.
 pub const ANY_ORIGIN: &str = "*";
+
+/// The origins that `http.cors_origins` lists.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(Vec<String>);
+
+impl Origins {
+    /// Creates the list of a config that was validated.
+    pub fn new(listed: &[String]) -> Self {
+        Origins(listed.to_vec())
+    }
+
+    /// Returns the entry that lets pages of an origin in: the origin itself, or [`ANY_ORIGIN`]. None if none does.
+    pub fn entry_for(&self, origin: &str) -> Option<&str> {
+        let mut listed = self.0.iter().map(String::as_str);
+        listed.find(|listed| *listed == origin || *listed == ANY_ORIGIN)
+    }
+
+    /// Returns whether the list is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the entry that would let pages of an origin in. Pages without an origin of their own can't be listed by
+    /// themselves: all of them have the origin `null`.
+    pub fn missing_entry(origin: &str) -> &str {
+        match origin {
+            "null" => ANY_ORIGIN,
+            origin => origin,
+        }
+    }
+}
 
 impl Http {
     /// Checks that each entry of `cors_origins` is an origin as browsers write it, or that the only one is `*`.
@@ -126,7 +157,7 @@ mod tests {
             ("localhost:5173", "write \"http://localhost:5173\""),
             ("", "write scheme, host and port"),
             ("null", "was opened as a file"),
-            ("file:///home/ann/chat.html", "was opened as a file"),
+            ("file:///chat.html", "was opened as a file"),
             ("://h", "the scheme is that of the page"),
             ("http://", "it is empty"),
             ("http://*.example", "no wildcards"),

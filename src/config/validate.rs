@@ -320,21 +320,7 @@ impl Config {
 
     /// Checks that no two listeners have the same address, and that link-local addresses have a zone.
     fn check_listeners(&self) -> Result<(), Invalid> {
-        let mut listeners = vec![
-            ("gateway.listen".to_owned(), self.gateway.listen),
-            ("http.user_listen".to_owned(), self.http.user_listen),
-            ("http.group_listen".to_owned(), self.http.group_listen),
-        ];
-        if self.admin.enabled {
-            listeners.push(("admin.listen".to_owned(), self.admin.listen));
-        }
-        let ws = self.gateway.ws_listen;
-        listeners.extend(ws.map(|addr| ("gateway.ws_listen".to_owned(), addr)));
-        for (index, server) in self.access.0.iter().enumerate() {
-            listeners.push((format!("access.{index}.listen"), server.listen));
-            let ws = server.ws_listen;
-            listeners.extend(ws.map(|addr| (format!("access.{index}.ws_listen"), addr)));
-        }
+        let listeners = self.listeners();
         for (index, (key, addr)) in listeners.iter().enumerate() {
             ensure(!lacks_zone(*addr), key, || {
                 format!(

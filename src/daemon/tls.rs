@@ -56,7 +56,6 @@ pub(super) async fn prepare(_: &Config) -> Result<Tls, StartError> {
 
 #[cfg(feature = "tls")]
 mod with_tls {
-    use std::net::IpAddr;
     use std::path::PathBuf;
 
     use super::{Config, StartError, Tls};
@@ -104,7 +103,11 @@ mod with_tls {
         let certificate = LocalCa::certificate_path(&folder);
         let origin = Origin::LocalCa {
             folder,
-            listens: listens(config),
+            listens: config
+                .listeners()
+                .iter()
+                .map(|(_, addr)| addr.ip())
+                .collect(),
             names: told_names(config),
         };
         Ok((origin, Some(certificate)))
@@ -118,21 +121,6 @@ mod with_tls {
         };
         let why = error.to_string();
         StartError::Tls { key, why }
-    }
-
-    /// Returns the hosts of all listeners.
-    fn listens(config: &Config) -> Vec<IpAddr> {
-        let access = config.access.0.iter();
-        let access = access.flat_map(|server| [Some(server.listen), server.ws_listen]);
-        let others = [
-            Some(config.gateway.listen),
-            config.gateway.ws_listen,
-            Some(config.http.user_listen),
-            Some(config.http.group_listen),
-            Some(config.admin.listen),
-        ];
-        let all = access.chain(others).flatten();
-        all.map(|addr| addr.ip()).collect()
     }
 
     /// Returns the names by which clients are told to connect, or by which the HTTP APIs may be asked.

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 
 use super::Header;
-use crate::config::ANY_ORIGIN;
+use crate::config::Origins;
 
 /// For how many seconds a browser may remember the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -36,8 +36,8 @@ const ALLOW_PRIVATE_NETWORK: HeaderName =
 /// The origins whose pages may use an API, and those that were refused.
 #[derive(Debug)]
 pub struct Cors {
-    /// The origins as browsers write them, or `*` alone. Empty if CORS is off.
-    origins: Vec<String>,
+    /// Empty if CORS is off.
+    origins: Origins,
     refused: Mutex<HashSet<String>>,
 }
 
@@ -45,7 +45,7 @@ impl Cors {
     /// Creates the rules of `http.cors_origins`.
     pub fn new(origins: &[String]) -> Cors {
         Cors {
-            origins: origins.to_vec(),
+            origins: Origins::new(origins),
             refused: Mutex::default(),
         }
     }
@@ -56,9 +56,7 @@ impl Cors {
         let Header::Is(origin) = Header::of(headers, header::ORIGIN) else {
             return None;
         };
-        let mut listed = self.origins.iter();
-        let listed = listed.find(|listed| *listed == origin || *listed == ANY_ORIGIN)?;
-        HeaderValue::from_str(listed).ok()
+        HeaderValue::from_str(self.origins.entry_for(origin)?).ok()
     }
 
     /// Adds the headers that let a page read a response to its request. Every response is marked as depending on the
@@ -86,14 +84,10 @@ impl Cors {
                 return;
             }
         }
-        let listed = match &*origin {
-            // Such a page can't be listed by itself: all of them have this origin.
-            "null" => ANY_ORIGIN,
-            origin => origin,
-        };
+        let entry = Origins::missing_entry(&origin);
         tracing::warn!(
             origin,
-            "a page of another origin was refused: to let it use the HTTP API, add {listed:?} to http.cors_origins in the config"
+            "a page of another origin was refused: to let it use the HTTP API, add {entry:?} to http.cors_origins in the config"
         );
     }
 }

@@ -360,17 +360,11 @@ impl ConnectionPermit {
 /// Returns how many files are set aside for everything but the connections of clients.
 fn kept_files(config: &Config, limit: u64) -> u64 {
     let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
-    let (admin, admin_listeners) = match config.admin.enabled {
-        true => (count(ADMIN_CONNECTIONS + RESERVED_CONNECTIONS), 1),
-        false => (0, 0),
+    let admin = match config.admin.enabled {
+        true => count(ADMIN_CONNECTIONS + RESERVED_CONNECTIONS),
+        false => 0,
     };
-    // Gateway, user API, group API.
-    let websockets = config.access.0.iter().map(|server| server.ws_listen);
-    let websockets = websockets
-        .chain([config.gateway.ws_listen])
-        .flatten()
-        .count();
-    let listeners = 3 + admin_listeners + count(config.access.0.len() + websockets);
+    let listeners = count(config.listeners().len());
     let store = match config.store.path {
         Some(_) => store::files(limit),
         None => 0,

@@ -4,16 +4,15 @@
 //! `Origin` where the page is from; a client that is no browser sends none. The tokens of a stack with the published salt protect
 //! nothing, so without this check any site could log in as anybody on a developer's machine.
 
-use axum::http::{HeaderMap, HeaderName, Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 
-use crate::config::{ANY_ORIGIN, Host, Http};
+use crate::config::{Host, Http, Origins};
 
 /// The pages that may open a WebSocket: those of this machine, those of the host that they ask, and those that the config
 /// lists.
 #[derive(Debug, Default)]
 pub struct Pages {
-    /// `http.cors_origins`.
-    origins: Vec<String>,
+    origins: Origins,
     /// `http.hosts`. A text that is no host was refused with the config.
     hosts: Vec<String>,
 }
@@ -23,7 +22,7 @@ impl Pages {
     pub fn new(http: &Http) -> Self {
         let hosts = http.hosts.iter().filter_map(|host| Host::parse(host).ok());
         Pages {
-            origins: http.cors_origins.clone(),
+            origins: Origins::new(&http.cors_origins),
             hosts: hosts.map(|host| host.name()).collect(),
         }
     }
@@ -38,15 +37,10 @@ impl Pages {
             return Ok(());
         };
         let origin = origin.to_str().unwrap_or_default();
-        let is_listed = |listed: &String| listed == origin || listed == ANY_ORIGIN;
-        if self.origins.iter().any(is_listed) || self.is_near(origin, headers) {
+        if self.origins.entry_for(origin).is_some() || self.is_near(origin, headers) {
             return Ok(());
         }
-        let entry = match origin {
-            // Such a page can't be listed by itself: all of them have this origin.
-            "null" => ANY_ORIGIN,
-            origin => origin,
-        };
+        let entry = Origins::missing_entry(origin);
         Err(format!(
             "a page of another site may not open a WebSocket: add {entry:?} to http.cors_origins in the config"
         ))
@@ -58,7 +52,10 @@ impl Pages {
         let Some(page) = host_of(origin) else {
             return false;
         };
-        let asked = host(headers, header::HOST);
+        let asked = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let asked = asked.and_then(|host| Host::parse(host).ok());
         let is_own = asked.is_some_and(|asked| asked.name() == page.name());
         page.is_loopback()
             || is_own && (!page.is_public_name() || self.hosts.contains(&page.name()))
@@ -71,13 +68,10 @@ fn host_of(origin: &str) -> Option<Host> {
     Host::parse(uri.authority()?.as_str()).ok()
 }
 
-fn host(headers: &HeaderMap, name: HeaderName) -> Option<Host> {
-    Host::parse(headers.get(name)?.to_str().ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ANY_ORIGIN;
 
     fn is_let_in(pages: &Pages, origin: &str, asked: &str) -> bool {
         let mut headers = HeaderMap::new();
