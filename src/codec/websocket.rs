@@ -61,8 +61,8 @@ pub(super) fn split(buffer: &[u8], max: usize) -> Result<Split<'_>, FrameTooLong
 /// When the message has more than [`MAX_FRAME`] bytes; then nothing was appended.
 pub(super) fn encode(message: &impl Payload, dst: &mut BytesMut) -> Result<(), FrameTooLong> {
     let start = dst.len();
-    // The length is filled in afterwards, as with the other framing. Most messages are too long for the short form, so the
-    // room for the long one is set aside, and given back by a short message.
+    // The length is filled in afterwards, as with the other framing. The room for the long form is set aside, because moving a
+    // short message into the room of the short form costs less than moving a long one out of it.
     dst.put_slice(&[BINARY, LEN_16, 0, 0]);
     message.encode_payload(dst);
     let body = start + LONG_HEADER;

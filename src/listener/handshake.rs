@@ -4,7 +4,6 @@
 //! connection's permit. It has `session.half_frame` to be done, by the stack's clock, and ends with its server. A failed one
 //! is counted, and logged at the level debug, since anybody can cause it.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -104,7 +103,7 @@ impl Handshake {
             Err(failed) => failed,
         };
         context.connection_counts.handshake_failed(error.label());
-        note_failure(peer, &error);
+        tracing::debug!(%peer, %error, "a connection ended before its session");
         if let Some((transport, last)) = last {
             tokio::select! {
                 () = manager.tasks().shutdown_begun() => {}
@@ -187,10 +186,6 @@ async fn say_last(mut transport: Transport, last: &[u8]) -> io::Result<()> {
     transport.write_all(last).await?;
     transport.close_writing().await?;
     transport.drain().await
-}
-
-fn note_failure(peer: SocketAddr, error: &dyn fmt::Display) {
-    tracing::debug!(%peer, %error, "a connection ended before its session");
 }
 
 /// Awaits `work`, which makes no progress while the server is paused.

@@ -209,7 +209,8 @@ impl WebSocket {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
-                    whole.wrong = Some(violation(&error));
+                    let (code, text) = violation(&error);
+                    whole.wrong = Some(Wrong::Violation(code, text));
                     break;
                 }
             };
@@ -305,7 +306,10 @@ impl WebSocket {
                 Ok(Message::Close(_)) => break Some(closed(&mut context)),
                 Ok(_) => {}
                 Err(Error::Io(_)) => break None,
-                Err(error) => break Some(violated(&error)),
+                Err(error) => {
+                    let (code, text) = violation(&error);
+                    break Some(violated(code, text));
+                }
             }
         };
         self.raw.advance(taken);
@@ -320,10 +324,7 @@ impl WebSocket {
 
     /// Notes that nothing more is read, since the client has broken a rule.
     fn refuse(&mut self, code: CloseCode, text: String) {
-        self.end = Some(Box::new(Ended {
-            how: End::Violated,
-            close_frame: close_frame(code, text),
-        }));
+        self.end = Some(Box::new(violated(code, text)));
         self.raw = BytesMut::new();
         self.incomplete = None;
     }
@@ -366,24 +367,22 @@ fn closed(context: &mut WebSocketContext) -> Ended {
     }
 }
 
-fn violated(error: &Error) -> Ended {
-    let close_frame = match violation(error) {
-        Wrong::Violation(code, text) => close_frame(code, text),
-        Wrong::TooLong(_) => close_frame(CloseCode::Size, String::new()),
-    };
+/// Returns the end of a WebSocket whose client has broken a rule.
+fn violated(code: CloseCode, text: String) -> Ended {
     Ended {
         how: End::Violated,
-        close_frame,
+        close_frame: close_frame(code, text),
     }
 }
 
-fn violation(error: &Error) -> Wrong {
+/// Returns what the client is told of an error of the state machine.
+fn violation(error: &Error) -> (CloseCode, String) {
     let code = match error {
         Error::Utf8(_) => CloseCode::Invalid,
         Error::Capacity(_) => CloseCode::Size,
         _ => CloseCode::Protocol,
     };
-    Wrong::Violation(code, error.to_string())
+    (code, error.to_string())
 }
 
 /// Returns a close frame. Its text is cut to what a control frame holds.
