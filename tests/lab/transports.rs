@@ -3,7 +3,8 @@
 //! `cargo test` runs each test over TCP without TLS, and here once more over each other transport, in a process of its own.
 //! To run tests over one of them, set the variable: `TEST_TRANSPORT=ws cargo test --test lab matrix`.
 
-use crate::support::Transport;
+#[path = "../support/each_transport.rs"]
+mod each_transport;
 
 /// The tests that run over TCP without TLS only, each with the reason.
 const ONCE: &[(&str, &str)] = &[
@@ -22,21 +23,4 @@ const ONCE: &[(&str, &str)] = &[
 #[test]
 fn the_list_of_tests_that_run_once_is_up_to_date() {
     crate::support::transport::check_once(ONCE);
-}
-
-#[test]
-#[cfg(feature = "tls")]
-fn every_test_passes_over_tls() {
-    Transport::Tls.run_suite(ONCE);
-}
-
-#[test]
-fn every_test_passes_over_a_websocket() {
-    Transport::WebSocket.run_suite(ONCE);
-}
-
-#[test]
-#[cfg(feature = "tls")]
-fn every_test_passes_over_a_websocket_within_tls() {
-    Transport::Wss.run_suite(ONCE);
 }

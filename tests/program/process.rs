@@ -3,6 +3,7 @@
 //! Serves all files of this suite. Every wait has a deadline, after which the test fails and shows what the program has
 //! written.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -275,6 +276,21 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         // Sleeping leaves the processor to the other process. No event marks the change that is waited for.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Returns the names of all commands of the program, as its help lists them.
+pub fn commands() -> BTreeSet<String> {
+    let help = imd(&["--help"]).ok();
+    let commands = help.iter().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let commands: BTreeSet<String> = commands
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .map(str::to_owned)
+        .collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    commands
 }
 
 /// Runs the program to its end.

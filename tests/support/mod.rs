@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `transport` | [`Transport`]: TCP, TLS, WebSocket or WSS, the parameter of a run |
+//! | `each_transport` | the tests that run a suite over the other transports; its `transports` includes them |
 //! | `connection` | the halves of a connection by the run's transport |
 //! | `link`, `tls` | the bytes of a connection, within TLS or not |
 //! | `websocket` | the translation between frames with a length and WebSocket frames |
