@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// The largest id. A number of JavaScript can't hold it.
 const LARGEST: &str = "9223372036854775807";
 
+/// How the state of a column that is online begins.
+const ONLINE: &str = "Online at ws://";
+
 /// Logs a user in, in a column of the page.
 async fn log_in(page: &Page<'_>, side: &str, uid: &str) {
     page.until(
@@ -18,11 +21,7 @@ async fn log_in(page: &Page<'_>, side: &str, uid: &str) {
     .await;
     page.fill(&format!("#user-{side} .login input"), uid).await;
     page.click(&format!("#user-{side} .login button")).await;
-    page.reads(
-        &format!("#user-{side} .state[data-is=online]"),
-        "Online at ws://",
-    )
-    .await;
+    online_at(page, side).await;
 }
 
 /// Opens the conversation of a column with a user.
@@ -39,9 +38,21 @@ async fn say(page: &Page<'_>, side: &str, text: &str) {
     page.press("\u{E007}").await;
 }
 
+/// Returns the state of a column that is online, with its address. Between a notify and its page, the state is another one.
+async fn online_at(page: &Page<'_>, side: &str) -> String {
+    loop {
+        page.reads(&format!("#user-{side} .state[data-is=online]"), ONLINE)
+            .await;
+        let state = page.text(&format!("#user-{side} .state")).await;
+        if state.starts_with(ONLINE) {
+            return state;
+        }
+    }
+}
+
 /// Kills the access server to which a column is connected, and returns its name.
 async fn kill_server_of(page: &Page<'_>, imd: &Imd, side: &str) -> String {
-    let state = page.text(&format!("#user-{side} .state")).await;
+    let state = online_at(page, side).await;
     let servers = imd.access_servers();
     let server = servers
         .iter()
